@@ -1,0 +1,306 @@
+//! One error type. Each error names what it struck and says which [`Reaction`] it asks for.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::types::{Index, Lsn};
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller should do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reaction {
+    /// Nothing is wrong with the store: the same call can succeed later (once there is room, once
+    /// the other process has gone).
+    Retry,
+    /// The call itself can't be served: change it.
+    Refuse,
+    /// Something on disk is damaged: the store names it and the command that helps.
+    Repair,
+    /// The store takes no more writes; reads go on. Close it, look at the disk, open it again.
+    Stop,
+}
+
+/// One damaged place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// Where the damage begins in it, in bytes.
+    pub offset: u64,
+    /// How many bytes can't be believed; 0 if unknown.
+    pub bytes: u64,
+    /// Log positions lost, from and to (exclusive), if it is a log file.
+    pub lsns: Option<(Lsn, Lsn)>,
+    /// Indexes of the records lost, from and to (both inclusive), as far as they are known.
+    pub indexes: Option<(Index, Index)>,
+    /// What was expected there and what was found.
+    pub what: String,
+}
+
+impl Damage {
+    /// Damage at a place in a file, with nothing known of log positions.
+    #[must_use]
+    pub fn new(path: &Path, offset: u64, bytes: u64, what: impl Into<String>) -> Self {
+        let what = what.into();
+        Self {
+            path: path.to_owned(),
+            offset,
+            bytes,
+            lsns: None,
+            indexes: None,
+            what,
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at offset {}", self.path.display(), self.offset)?;
+        if self.bytes > 0 {
+            write!(f, " ({} bytes)", self.bytes)?;
+        }
+        write!(f, ": {}", self.what)?;
+        if let Some((from, to)) = self.lsns {
+            write!(f, "; log positions {from} to {to}")?;
+        }
+        if let Some((from, to)) = self.indexes {
+            write!(f, "; records {from} to {to}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The disk answered with an error where nothing of the store is endangered (a failed read, a
+    /// file that couldn't be created).
+    #[error("could not {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The disk is full. Reads go on; writes succeed again once there is room.
+    #[error("no space left to {action} {}; free some and try again", path.display())]
+    NoSpace {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+    },
+    /// Another process, or this one, has the store open for writing.
+    #[error("{} is open for writing elsewhere; open it read-only, or wait", path.display())]
+    Locked {
+        /// The store's folder.
+        path: PathBuf,
+    },
+    /// There is no store at this path.
+    #[error("{} is not a Kintsu store: {why}", path.display())]
+    NotAStore {
+        /// The folder asked for.
+        path: PathBuf,
+        /// What was found instead.
+        why: String,
+    },
+    /// A file was written by a newer version of Kintsu.
+    #[error("{} has format {found}; this version reads up to {supported}: upgrade Kintsu", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The newest version known here.
+        supported: u32,
+    },
+    /// A file belongs to another store.
+    #[error("{} belongs to another store ({found}, this is {expected}); put the right file back", path.display())]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+        /// The identity in it.
+        found: String,
+        /// The identity that was expected.
+        expected: String,
+    },
+    /// The folder belongs to a cluster member.
+    #[error("{} belongs to a cluster member; open it as a node, or read-only", path.display())]
+    MemberStore {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The file system can't keep what the store promises.
+    #[error("{} is on {file_system}: {why}; put the store on a local file system", path.display())]
+    UnsafeFileSystem {
+        /// The folder.
+        path: PathBuf,
+        /// The file system's name.
+        file_system: String,
+        /// What it lacks.
+        why: &'static str,
+    },
+    /// The store was opened read-only.
+    #[error("the store is open read-only")]
+    ReadOnly,
+    /// The file system takes no writes.
+    #[error("{} is on a read-only file system; open the store read-only", path.display())]
+    ReadOnlyFileSystem {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An option is out of its range.
+    #[error("option {name}: {why}")]
+    InvalidOption {
+        /// The option.
+        name: &'static str,
+        /// Its range.
+        why: String,
+    },
+    /// A key is longer than [`crate::KEY_BYTES_MAX`].
+    #[error("a key of {bytes} bytes is over the limit of {limit}")]
+    KeyTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A value is longer than [`crate::VALUE_BYTES_MAX`].
+    #[error("a value of {bytes} bytes is over the limit of {limit}")]
+    ValueTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A batch is larger than [`crate::BATCH_BYTES_MAX`].
+    #[error("a batch of {bytes} bytes is over the limit of {limit}; write it in parts")]
+    BatchTooLarge {
+        /// Its encoded size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A keyspace can't have this name.
+    #[error("keyspace name {name:?}: {why}")]
+    KeyspaceName {
+        /// The name.
+        name: String,
+        /// The rule.
+        why: &'static str,
+    },
+    /// There is no such keyspace (any more).
+    #[error("no keyspace {name:?}")]
+    KeyspaceNotFound {
+        /// The name.
+        name: String,
+    },
+    /// A keyspace of this name is there already.
+    #[error("keyspace {name:?} exists already")]
+    KeyspaceExists {
+        /// The name.
+        name: String,
+    },
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The log asked for was purged.
+    #[error("the log begins at record {first}; {asked} has been purged")]
+    Purged {
+        /// The index asked for.
+        asked: Index,
+        /// The lowest index still there.
+        first: Index,
+    },
+    /// A call to the log would break its order.
+    #[error("log order: {why}")]
+    LogOrder {
+        /// What was asked for and what the log holds.
+        why: String,
+    },
+    /// Both copies of term and vote are lost, or older than the log: this member's identity is dead.
+    #[error("{}: term and vote are lost ({why}); rejoin under a new member id", path.display())]
+    VoteLost {
+        /// The folder.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// The write or sync that should have made this durable failed: it may or may not survive.
+    #[error(
+        "whether the write survived is unknown: {cause}; close the store, check the disk, reopen, and read"
+    )]
+    OutcomeUnknown {
+        /// The first failure.
+        cause: Arc<str>,
+    },
+    /// An earlier write or sync failed; the store takes no more writes, and nothing of this one was done.
+    #[error(
+        "the store takes no more writes since an earlier failure: {cause}; close it, check the disk, reopen"
+    )]
+    Poisoned {
+        /// The first failure.
+        cause: Arc<str>,
+    },
+    /// Something on disk is not what was written there.
+    #[error("{}", display_damage(.0))]
+    Damaged(Vec<Damage>),
+}
+
+fn display_damage(damage: &[Damage]) -> String {
+    let Some(first) = damage.first() else {
+        return "damage".into();
+    };
+    let folder = first.path.parent().unwrap_or(Path::new("STORE")).display();
+    let more = match damage.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    format!(
+        "damaged: {first}{more}; nothing was changed. See all of it with `kintsu verify {folder}`, \
+         copy what is readable with `kintsu salvage {folder} NEW`"
+    )
+}
+
+impl Error {
+    /// What the caller should do.
+    #[must_use]
+    pub fn reaction(&self) -> Reaction {
+        match self {
+            Self::Io { .. } | Self::NoSpace { .. } | Self::Locked { .. } => Reaction::Retry,
+            Self::Damaged(_) | Self::VoteLost { .. } => Reaction::Repair,
+            Self::OutcomeUnknown { .. } | Self::Poisoned { .. } => Reaction::Stop,
+            _ => Reaction::Refuse,
+        }
+    }
+
+    /// Wraps what the disk answered, telling a full or read-only disk from other trouble.
+    #[must_use]
+    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { action, path }
+            }
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnlyFileSystem { path },
+            _ => Self::Io {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+
+    /// One damaged place as an error.
+    #[must_use]
+    pub fn damaged(damage: Damage) -> Self {
+        Self::Damaged(vec![damage])
+    }
+}

@@ -1,0 +1,195 @@
+//! Newtypes for positions and names, and the size limits of the store.
+
+mod entry;
+mod file;
+
+use std::fmt;
+
+pub use entry::{Entry, Found, order};
+pub use file::{LogFileMeta, SegmentMeta};
+
+/// Longest key, in bytes (64 KiB). The empty key is a key like any other and sorts first.
+pub const KEY_BYTES_MAX: usize = 64 << 10;
+/// Longest value, in bytes (256 MiB).
+pub const VALUE_BYTES_MAX: usize = 256 << 20;
+/// Largest encoded batch, in bytes (512 MiB).
+pub const BATCH_BYTES_MAX: usize = 512 << 20;
+/// Longest name of a keyspace, in bytes of UTF-8.
+pub const KEYSPACE_NAME_BYTES_MAX: usize = 255;
+/// The unit that a disk is taken to write as a whole, in bytes, and the alignment of synced writes.
+pub const UNIT: usize = 4096;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident, $inner:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// Position of a record in the logical log: 1, 2, 3 …; 0 is "before the first".
+    Index,
+    u64
+);
+number!(
+    /// Term of the leader that appended a record; 0 in a standalone store.
+    Term,
+    u64
+);
+number!(
+    /// Byte position in the log's address space; never reused.
+    Lsn,
+    u64
+);
+number!(
+    /// Number of a log file; higher is newer.
+    LogNumber,
+    u64
+);
+number!(
+    /// Number of a segment; never reused.
+    SegmentNumber,
+    u64
+);
+number!(
+    /// Identity of a keyspace; never reused, even when a name is.
+    KeyspaceId,
+    u32
+);
+number!(
+    /// Which of several replicated logs a record belongs to; 0 in a standalone store.
+    StreamId,
+    u32
+);
+
+impl KeyspaceId {
+    /// The keyspace that every store has.
+    pub const DEFAULT: Self = Self(0);
+}
+
+impl Index {
+    /// The next index.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+macro_rules! id128 {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u128);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:032x})"), self.0)
+            }
+        }
+    };
+}
+
+id128!(
+    /// Random identity of a store.
+    StoreId
+);
+id128!(
+    /// Random identity of a file; seeds every checksum in it, so a block of another file never passes.
+    FileId
+);
+
+/// A key's version: the record that wrote it, and the place in that record. Orders oldest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// Index of the log record.
+    pub index: Index,
+    /// Position of the operation in the record's batch.
+    pub position: u32,
+}
+
+impl Version {
+    /// Newer than every version that can exist.
+    pub const MAX: Self = Self {
+        index: Index(u64::MAX),
+        position: u32::MAX,
+    };
+
+    /// The newest version that a reader at `index` may see.
+    #[must_use]
+    pub fn newest_at(index: Index) -> Self {
+        Self {
+            index,
+            position: u32::MAX,
+        }
+    }
+}
+
+/// What an entry says of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// The key has this value.
+    Put = 1,
+    /// The key is gone.
+    Delete = 2,
+}
+
+impl EntryKind {
+    /// Reads the byte that stands for a kind in every format.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Put),
+            2 => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// What must survive before a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Durability {
+    /// Nothing is promised: the write may sit in this process's memory until a stronger write, `sync`,
+    /// `flush` or `close`.
+    Buffered,
+    /// The death of this process (the write has been handed to the operating system).
+    Process,
+    /// The loss of power (the write has been synced to the disk).
+    #[default]
+    Disk,
+}
+
+/// Whether a store stands alone or is one replica of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Mode {
+    /// Opened by `Db`.
+    #[default]
+    Standalone = 0,
+    /// A member of a cluster: its log is appended by consensus only.
+    Member = 1,
+}
+
+impl Mode {
+    /// Reads the byte that stands for a mode in the manifest.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Standalone),
+            1 => Some(Self::Member),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The disk of the operating system.
+#[derive(Debug)]
+/// The disk of the operating system.
+pub struct DiskVfs;
