@@ -57,6 +57,10 @@ pub enum Access {
 }
 
 /// A file. Positional, so that threads share one without a lock.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "it asks the disk and can fail; a file is no container"
+)]
 pub trait File: Send + Sync + Debug {
     /// Reads until `buffer` is full or the file ends; returns the bytes read. Interrupted calls are
     /// taken up again.
