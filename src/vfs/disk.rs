@@ -178,19 +178,26 @@ impl File for DiskFile {
     }
 
     fn preallocate(&self, len: u64) -> io::Result<()> {
-        let before = self.len()?;
-        let done = match allocate(&self.0, len) {
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                write_zeros(&self.0, before, len)
-            }
-            done => done,
-        };
-        if done.is_err() {
-            // A full disk may have given a part: give it back, and keep the first error.
-            let _ = self.0.set_len(before);
-        }
-        done
+        preallocate_by(allocate, &self.0, len)
     }
+}
+
+/// Preallocates by `allocate`, or by writing zeros where that is `Unsupported`.
+fn preallocate_by(
+    allocate: impl Fn(&fs::File, u64) -> io::Result<()>,
+    file: &fs::File,
+    len: u64,
+) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    let done = match allocate(file, len) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => write_zeros(file, before, len),
+        done => done,
+    };
+    if done.is_err() {
+        // A full disk may have given a part: give it back, and keep the first error.
+        let _ = file.set_len(before);
+    }
+    done
 }
 
 /// Where no file reaches: offsets from here on, which may come from a damaged file, aren't worth the

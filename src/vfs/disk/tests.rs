@@ -147,6 +147,14 @@ fn preallocation_that_fails_leaves_the_file_as_it_was() {
     assert!(file.preallocate(u64::MAX).is_err());
     assert!(file.preallocate(1 << 62).is_err());
     assert_eq!(fs::read(&path).unwrap(), b"bytes");
+    let half_way = |file: &fs::File, len| {
+        file.set_len(len)?;
+        Err(ErrorKind::StorageFull.into())
+    };
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let error = preallocate_by(half_way, &file, 9000).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    assert_eq!(fs::read(&path).unwrap(), b"bytes");
 }
 
 #[test]
@@ -156,11 +164,12 @@ fn zeros_can_be_written_where_there_is_no_preallocation() {
     fs::write(&path, b"bytes").unwrap();
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     let len = 2 * ZEROS_BYTES as u64 + 99;
-    write_zeros(&file, 5, len).unwrap();
+    let unsupported = |_: &fs::File, _| Err(ErrorKind::Unsupported.into());
+    preallocate_by(unsupported, &file, len).unwrap();
     let read = fs::read(&path).unwrap();
     assert_eq!((read.len() as u64, &read[..5]), (len, &b"bytes"[..]));
     assert!(read[5..].iter().all(|byte| *byte == 0));
-    write_zeros(&file, 5, 3).unwrap();
+    preallocate_by(unsupported, &file, 3).unwrap();
     assert_eq!(fs::read(&path).unwrap().len() as u64, len);
 }
 
