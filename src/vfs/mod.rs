@@ -22,6 +22,8 @@ mod fault;
 mod file_system;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+#[cfg(any(test, feature = "testing"))]
+mod random;
 
 use std::fmt::Debug;
 use std::io;
@@ -30,6 +32,12 @@ use std::sync::Arc;
 
 #[cfg(unix)]
 pub use disk::DiskVfs;
+#[cfg(any(test, feature = "testing"))]
+pub use fault::{Fault, FaultKind, FaultVfs, OperationKind, SyncFailure};
+#[cfg(any(test, feature = "testing"))]
+pub use memory::{LostPages, MemoryVfs, TearUnit};
+#[cfg(any(test, feature = "testing"))]
+pub use random::SeededRng;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
