@@ -6,20 +6,36 @@
 //! - [`Vfs::rename`] replaces an existing target in one step;
 //! - an error from a sync means that what was written since the last good sync may be gone for good.
 
+#[cfg(not(unix))]
+compile_error!(
+    "Kintsu keeps its promises on Unix only so far: its disk needs positional reads, flock and \
+     directory syncs. On Windows, run it under WSL 2, on a Linux file system; or bring your own \
+     implementation of `vfs::Vfs`."
+);
+
+#[cfg(unix)]
+mod direct;
+#[cfg(unix)]
 mod disk;
 #[cfg(any(test, feature = "testing"))]
 mod fault;
+mod file_system;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+#[cfg(any(test, feature = "testing"))]
+mod random;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(unix)]
 pub use disk::DiskVfs;
 #[cfg(any(test, feature = "testing"))]
+pub use memory::{LostPages, MemoryVfs, TearUnit};
 #[cfg(any(test, feature = "testing"))]
+pub use random::SeededRng;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
