@@ -233,6 +233,12 @@ pub enum Error {
         /// The entry, and what it breaks.
         why: String,
     },
+    /// An edit of the manifest contradicts it: a mistake in the caller, not on disk. Nothing was done.
+    #[error("manifest edit: {why}")]
+    ManifestEdit {
+        /// What was asked for and what the manifest says.
+        why: String,
+    },
     /// Both copies of term and vote are lost, or older than the log: this member's identity is dead.
     #[error("{}: term and vote are lost ({why}); rejoin under a new member id", path.display())]
     VoteLost {
