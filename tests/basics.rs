@@ -12,14 +12,21 @@ fn what_was_put_is_there_after_a_reopen_closed_or_dropped() {
         for earlier in 0..round {
             for n in 0..100_u32 {
                 let found = db.get(format!("{earlier}/{n}")).unwrap();
-                assert_eq!(found.as_deref(), Some(&n.to_be_bytes()[..]), "{earlier}/{n}");
+                assert_eq!(
+                    found.as_deref(),
+                    Some(&n.to_be_bytes()[..]),
+                    "{earlier}/{n}"
+                );
             }
         }
         for n in 0..100_u32 {
             db.put(format!("{round}/{n}"), n.to_be_bytes()).unwrap();
         }
         assert_eq!(db.range(..).unwrap().count() as u32, (round + 1) * 100);
-        assert_eq!(db.range(..).unwrap().rev().count() as u32, (round + 1) * 100);
+        assert_eq!(
+            db.range(..).unwrap().rev().count() as u32,
+            (round + 1) * 100
+        );
         if round % 2 == 0 {
             db.close().unwrap();
         }
