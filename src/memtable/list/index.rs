@@ -12,7 +12,10 @@ use super::arena::{Arena, UNIT};
 use super::node::Link;
 
 /// Slots of a node, which together with its other fields fill whole cache lines.
-pub const SLOTS: usize = 31;
+pub const SLOTS: usize = 15;
+/// Slots looked at side by side.
+const LANES: usize = 3;
+const _: () = assert!(SLOTS.is_multiple_of(LANES));
 
 /// A node. Its slots are in no order; each names an entry (on the lowest level) or a node one level
 /// down, with the hint of the entry's key, or of that node's anchor, as seen from this one's anchor.
@@ -59,19 +62,21 @@ impl IndexNode {
         unsafe { &*arena.pointer(position).cast_const().cast::<Self>() }
     }
 
-    /// Of the slots whose word is below `hint` the one with the greatest; and whether some slot's word
-    /// equals it.
+    /// Of the slots whose hint is not above `hint` one with the greatest.
     #[inline]
-    pub fn nearest(&self, hint: u32) -> (Option<Link>, bool) {
-        let limit = u64::from(hint) << 32;
-        let (mut nearest, mut tied) = (0, false);
-        for slot in &self.slots {
-            let word = slot.load(Ordering::Acquire);
-            // No branch in here: which way it goes is anyone's guess.
-            nearest = nearest.max(if word < limit { word } else { 0 });
-            tied |= word >> 32 == u64::from(hint);
+    pub fn nearest(&self, hint: u32) -> Option<Link> {
+        let limit = Link::new(hint, u32::MAX).0;
+        // No branches, since which way they go would be anyone's guess, and no long chain of steps
+        // that wait for one another.
+        let mut nearest = [0; LANES];
+        for slots in self.slots.chunks_exact(LANES) {
+            for (nearest, slot) in nearest.iter_mut().zip(slots) {
+                let word = slot.load(Ordering::Acquire);
+                *nearest = (*nearest).max(if word <= limit { word } else { 0 });
+            }
         }
-        ((nearest != 0).then_some(Link(nearest)), tied)
+        let nearest = nearest.into_iter().fold(0, u64::max);
+        (nearest != 0).then_some(Link(nearest))
     }
 
     /// Fills a free slot; false if there is none.
