@@ -323,8 +323,8 @@ impl Memtable {
                 hint,
             });
             let next = match node.nearest(hint) {
-                Some(link) if link.hint() == hint => {
-                    self.compare_tied(node, level, hint, target, &mut past)
+                Some(link) if link.hint() == hint || node.has_equal() => {
+                    self.next_by_keys(node, level, hint, target, &mut past)
                 }
                 Some(link) => Some((link.position(), hint::beyond(link.hint(), hint, target.key))),
                 None => None,
@@ -344,10 +344,10 @@ impl Memtable {
         }
     }
 
-    /// Where to go on from a node some of whose slots have the target's own hint, so that keys have to
-    /// be compared: what the last slot before the target names, and the target's hint from there.
+    /// Where to go on from a node where hints don't decide, since slots share one or have the target's
+    /// own: what the last slot before the target names, and the target's hint from there.
     #[inline(never)]
-    fn compare_tied(
+    fn next_by_keys(
         &self,
         node: &IndexNode,
         level: u64,
@@ -358,7 +358,9 @@ impl Memtable {
         let mut below: Option<Link> = None;
         let mut tied: Option<(u32, u32, Node<'_>)> = None;
         for &link in node.words().as_slice() {
-            if link.hint() < hint && below.is_none_or(|below| below.hint() <= link.hint()) {
+            if link.hint() < hint
+                && below.is_none_or(|below| self.order(below, link, level) == Ordering::Less)
+            {
                 below = Some(link);
             }
             if link.hint() != hint {
@@ -753,3 +755,6 @@ impl AsRef<[u8]> for Walker {
         self.entry().map_or(&[], |entry| entry.value)
     }
 }
+
+#[cfg(test)]
+mod tests;
