@@ -85,9 +85,12 @@ impl<'a> Scan<'a> {
     /// Searches every unit after the header for a frame: frames start on units, so a damaged one
     /// never hides those after it. Takes time in proportion to the copy's length.
     pub(super) fn new(image: &'a Image, file_id: FileId) -> Self {
+        let mut written = written_backwards(&image.bytes);
+        let bytes_end = written.next().map_or(0, |at| at + 1);
+        let written_until = written.nth(STRAY_BYTES_MAX - 1);
         let mut frames = BTreeMap::new();
         let mut offset = UNIT;
-        while offset < image.bytes.len() {
+        while offset < bytes_end {
             offset = match decode_frame(file_id, &image.bytes, offset) {
                 Ok(frame) => {
                     let end = frame.range.end;
@@ -97,9 +100,6 @@ impl<'a> Scan<'a> {
                 Err(_) => offset + UNIT,
             };
         }
-        let mut written = written_backwards(&image.bytes);
-        let bytes_end = written.next().map_or(0, |at| at + 1);
-        let written_until = written.nth(STRAY_BYTES_MAX - 1);
         Self {
             image,
             file_id,
