@@ -138,6 +138,25 @@ fn every_operation_fails_once_and_for_good() {
     }
 }
 
+/// What is believed at an open after the failure, without the disk having been away, is on the disk.
+fn check_believed(fault: Fault) {
+    let (edits, memory) = (edits(), disk());
+    let vfs = FaultVfs::on_memory(&memory);
+    vfs.inject(fault);
+    run(&on_faults(&vfs), &edits, &states(&edits));
+    vfs.clear_faults();
+    let Ok((believed, _)) = Manifest::open(on_faults(&vfs)) else {
+        assert!(!Manifest::is_present(&memory, dir()).unwrap());
+        return;
+    };
+    for seed in 0..3 {
+        let crashed = memory.crash(seed, TearUnit::Page);
+        let (manifest, _) = Manifest::open(on(&crashed)).unwrap();
+        assert_eq!(manifest.state(), believed.state());
+        assert_eq!(manifest.position(), believed.position());
+    }
+}
+
 #[test]
 fn every_sync_loses_its_pages() {
     use SyncFailure::*;
@@ -148,6 +167,9 @@ fn every_sync_loses_its_pages() {
         };
         let syncs = fail_every_operation(fault, &format!("{failure:?}"));
         assert!(syncs > 20, "{syncs}");
+        for n in 1..syncs {
+            check_believed(fault(n));
+        }
     }
     for failure in [PagesKept, PagesReverted] {
         let fault = |n| {
