@@ -225,6 +225,14 @@ pub enum Error {
         /// What was asked for and what the log holds.
         why: String,
     },
+    /// An entry can't go into a sorted file where it was put: the order of the table would break.
+    #[error("{}: {why}", path.display())]
+    TableOrder {
+        /// The file being written.
+        path: PathBuf,
+        /// The entry, and what it breaks.
+        why: String,
+    },
     /// Both copies of term and vote are lost, or older than the log: this member's identity is dead.
     #[error("{}: term and vote are lost ({why}); rejoin under a new member id", path.display())]
     VoteLost {
