@@ -62,7 +62,9 @@ fn recover(crashed: &Crashed, tune: fn(Options) -> Options) -> (u64, u64, u64) {
     let all = driver.machine.faults.changes();
     driver.check().expect("reads after recovery");
     driver.close().expect("closing after recovery");
-    driver.open(Survived::PowerLoss).expect("opening a closed store");
+    driver
+        .open(Survived::PowerLoss)
+        .expect("opening a closed store");
     assert!(driver.db().recovery_report().closed_cleanly);
     (last, opening, all)
 }
@@ -97,7 +99,9 @@ fn crash_again(
         "a recovery that was cut short has changed what there is: {} instead of {last}",
         driver.model.last
     );
-    driver.run(AFTERWARDS).expect("writes after the second recovery");
+    driver
+        .run(AFTERWARDS)
+        .expect("writes after the second recovery");
     let disk = driver.machine.memory.crash(rng.next_u64(), unit);
     driver.reboot(disk);
     driver.open(Survived::PowerLoss).expect("third recovery");
@@ -115,7 +119,9 @@ struct Plan {
 }
 
 fn campaign(plan: Plan) {
-    let Plan { name, unit, tune, .. } = plan;
+    let Plan {
+        name, unit, tune, ..
+    } = plan;
     let seeds = plan.seeds * scale();
     let (mut points, mut recoveries, mut again) = (0, 0, 0);
     while let Some(driver) = run_until(points, tune) {
@@ -156,7 +162,9 @@ fn as_is(options: Options) -> Options {
 }
 
 fn at_once(options: Options) -> Options {
-    options.identifier_delay(std::time::Duration::ZERO).log_buffer_bytes(0)
+    options
+        .identifier_delay(std::time::Duration::ZERO)
+        .log_buffer_bytes(0)
 }
 
 #[test]

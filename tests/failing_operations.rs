@@ -43,7 +43,14 @@ const CHANGES: &[K] = &[
     K::SyncDir,
 ];
 /// What can find no room.
-const GROWS: &[K] = &[K::Create, K::Write, K::SetLen, K::Preallocate, K::CreateDir, K::Rename];
+const GROWS: &[K] = &[
+    K::Create,
+    K::Write,
+    K::SetLen,
+    K::Preallocate,
+    K::CreateDir,
+    K::Rename,
+];
 
 /// One way in which the disk fails.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +67,14 @@ struct Variant {
 impl Variant {
     const fn new(kind: FaultKind, for_good: bool, only: &'static [K]) -> Self {
         let sync = SyncFailure::PagesKept;
-        Self { kind, for_good, only, sync, lies: false, at_once: false }
+        Self {
+            kind,
+            for_good,
+            only,
+            sync,
+            lies: false,
+            at_once: false,
+        }
     }
 
     const fn sync(self, sync: SyncFailure) -> Self {
@@ -122,7 +136,9 @@ fn assert_class(error: &Error, step: Step, driver: &Driver) {
 /// Does a step; after an error checks that reads go on, and that it says the truth about writes.
 fn take(driver: &mut Driver, variant: &Variant, step: Step, counts: &mut Counts) {
     let _step = Context("step", step);
-    let Err(error) = driver.take(step) else { return };
+    let Err(error) = driver.take(step) else {
+        return;
+    };
     assert_class(&error, step, driver);
     if driver.db.is_none() {
         counts.open_refused += 1;
@@ -132,7 +148,10 @@ fn take(driver: &mut Driver, variant: &Variant, step: Step, counts: &mut Counts)
         return;
     }
     let read = driver.check();
-    assert!(read.is_ok() || variant.for_good && !variant.reads_are_safe(), "{read:?}");
+    assert!(
+        read.is_ok() || variant.for_good && !variant.reads_are_safe(),
+        "{read:?}"
+    );
     if is_final(&error) {
         counts.latched += 1;
         let again = driver.take(Step::Put("after", 1, kintsu::Durability::Buffered));
@@ -146,10 +165,19 @@ fn take(driver: &mut Driver, variant: &Variant, step: Step, counts: &mut Counts)
 
 /// The disk is well again: restart, or lose power, or both, and look at what is there.
 fn reopen(driver: Driver, variant: &Variant, rng: &mut SeededRng, counts: &mut Counts) {
-    let Driver { machine, mut model, db, .. } = driver;
+    let Driver {
+        machine,
+        mut model,
+        db,
+        ..
+    } = driver;
     machine.faults.clear_faults();
     let restart = machine.rebooted(machine.memory.kill());
-    let unit = if rng.one_in(2) { TearUnit::Sector } else { TearUnit::Page };
+    let unit = if rng.one_in(2) {
+        TearUnit::Sector
+    } else {
+        TearUnit::Page
+    };
     let power_loss = machine.rebooted(machine.memory.crash(rng.next_u64(), unit));
     if variant.lies {
         (model.disk, model.process) = (0, 0);
@@ -181,7 +209,9 @@ fn reopen(driver: Driver, variant: &Variant, rng: &mut SeededRng, counts: &mut C
         if !variant.only.contains(&K::SyncDir) {
             let disk = driver.machine.memory.crash(rng.next_u64(), unit);
             driver.reboot(disk);
-            driver.open(Survived::PowerLoss).expect("after another loss of power");
+            driver
+                .open(Survived::PowerLoss)
+                .expect("after another loss of power");
         }
     }
 }
@@ -229,7 +259,10 @@ fn each_change_fails_for_good() {
 
 #[test]
 fn each_change_is_done_and_fails() {
-    campaign("changes", &[Variant::new(FaultKind::IoAfter, false, CHANGES)]);
+    campaign(
+        "changes",
+        &[Variant::new(FaultKind::IoAfter, false, CHANGES)],
+    );
 }
 
 #[test]
@@ -263,7 +296,10 @@ fn each_write_stops_half_way() {
 fn each_sync_fails_and_loses_its_pages() {
     use SyncFailure::{PagesKept, PagesReverted};
     let syncs = |for_good| Variant::new(FaultKind::Io, for_good, &[K::SyncData]);
-    let at_once = |variant| Variant { at_once: true, ..variant };
+    let at_once = |variant| Variant {
+        at_once: true,
+        ..variant
+    };
     let variants = [
         syncs(false).sync(PagesKept),
         syncs(true).sync(PagesKept),
@@ -280,14 +316,19 @@ fn each_sync_fails_and_loses_its_pages() {
 #[test]
 fn each_sync_fails_and_says_so_late() {
     let late = Variant::new(FaultKind::Io, false, &[K::SyncData, K::SyncDir]);
-    let late = Variant { lies: true, ..late.sync(SyncFailure::ReportedLate) };
+    let late = Variant {
+        lies: true,
+        ..late.sync(SyncFailure::ReportedLate)
+    };
     campaign("late reports", &[late]);
 }
 
 /// Does a step on a disk that may be full. Whether it met that.
 fn take_on_full_disk(driver: &mut Driver, step: Step) -> bool {
     let _step = Context("step on a full disk", step);
-    let Err(error) = driver.take(step) else { return false };
+    let Err(error) = driver.take(step) else {
+        return false;
+    };
     assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
     assert_eq!(error.reaction(), Reaction::Retry);
     if let Some(db) = &driver.db {

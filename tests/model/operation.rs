@@ -146,7 +146,11 @@ impl Generator {
     }
 
     fn batch(&self, rng: &mut SeededRng) -> Vec<Change> {
-        let count = if rng.one_in(20) { 0 } else { rng.between(1, 12) };
+        let count = if rng.one_in(20) {
+            0
+        } else {
+            rng.between(1, 12)
+        };
         (0..count).map(|_| self.change(rng)).collect()
     }
 
@@ -211,7 +215,10 @@ fn durability(rng: &mut SeededRng) -> Durability {
 }
 
 fn advance(rng: &mut SeededRng) -> Advance {
-    Advance { back: rng.one_in(2), steps: rng.between(1, 9) as u8 }
+    Advance {
+        back: rng.one_in(2),
+        steps: rng.between(1, 9) as u8,
+    }
 }
 
 fn catalog(rng: &mut SeededRng) -> Operation {
@@ -236,7 +243,11 @@ fn job(rng: &mut SeededRng) -> Operation {
 }
 
 fn down(rng: &mut SeededRng) -> Operation {
-    let unit = if rng.one_in(2) { TearUnit::Sector } else { TearUnit::Page };
+    let unit = if rng.one_in(2) {
+        TearUnit::Sector
+    } else {
+        TearUnit::Page
+    };
     let seed = rng.next_u64();
     match rng.below(10) {
         0 => Operation::Down(Down::Close),

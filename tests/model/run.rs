@@ -68,7 +68,10 @@ impl Run {
             keyspaces: Vec::new(),
             cut: None,
             written: 0,
-            counts: Counts { runs: 1, ..Counts::default() },
+            counts: Counts {
+                runs: 1,
+                ..Counts::default()
+            },
         };
         run.driver.open(Survived::PowerLoss).expect("a new store");
         run
@@ -135,7 +138,10 @@ impl Run {
                 self.driver.machine.clock.advance(by);
             }
             Operation::CutPowerAfter(changes, seed, unit) => {
-                self.driver.machine.faults.crash_after_changes(u64::from(*changes));
+                self.driver
+                    .machine
+                    .faults
+                    .crash_after_changes(u64::from(*changes));
                 self.cut = Some((*seed, *unit));
             }
             Operation::Down(down) => self.go_down(*down),
@@ -150,7 +156,10 @@ impl Run {
     fn write(&mut self, changes: Vec<model::Change>, durability: Durability) -> Result<()> {
         if changes.is_empty() {
             // An empty batch is no record, but what came before it has its durability.
-            let outcome = self.driver.db().write_with(self.driver.batch(&[])?, durability);
+            let outcome = self
+                .driver
+                .db()
+                .write_with(self.driver.batch(&[])?, durability);
             self.driver.settle();
             outcome?;
             if durability == Durability::Disk {
@@ -165,7 +174,11 @@ impl Run {
         self.written += 1;
         let keyspace = self.live(*keyspace);
         let value = bytes.map(|bytes| value(self.written, bytes as usize));
-        model::Change { keyspace, key: key_of(*key), value }
+        model::Change {
+            keyspace,
+            key: key_of(*key),
+            value,
+        }
     }
 
     fn changes(&mut self, changes: &[Change]) -> Vec<model::Change> {
@@ -180,7 +193,9 @@ impl Run {
     }
 
     fn keyspace(&self, place: usize) -> Result<Keyspace> {
-        self.driver.db().keyspace(&self.driver.model.keyspaces[place].name)
+        self.driver
+            .db()
+            .keyspace(&self.driver.model.keyspaces[place].name)
     }
 
     fn create(&mut self, pick: Pick) -> Result<()> {
@@ -221,7 +236,10 @@ impl Run {
                 let second = self.driver.options().open();
                 assert!(second.is_err());
                 let crashed = self.driver.machine.faults.crashed();
-                assert!(crashed || matches!(second, Err(Error::Locked { .. })), "{second:?}");
+                assert!(
+                    crashed || matches!(second, Err(Error::Locked { .. })),
+                    "{second:?}"
+                );
                 Ok(())
             }
             _ => self.hold(operation),
@@ -302,7 +320,9 @@ impl Run {
 
     fn read_view(&mut self, view: Pick, keyspace: Pick, lower: Side, upper: Side) -> Result<()> {
         let place = self.live(keyspace);
-        let Some(view) = pick_one(&mut self.views, view) else { return Ok(()) };
+        let Some(view) = pick_one(&mut self.views, view) else {
+            return Ok(());
+        };
         let (view, keyspace) = (view.clone(), self.keyspace(place)?);
         let at = view.index().0;
         check::keyspace_at(&view, &keyspace, &self.driver.model, place, at)?;
@@ -319,7 +339,9 @@ impl Run {
     /// A handle goes on to mean the keyspace that it was made for, also when that is gone and another
     /// has its name.
     fn use_held(&mut self, pick: Pick) -> Result<()> {
-        let Some(keyspace) = pick_one(&mut self.keyspaces, pick) else { return Ok(()) };
+        let Some(keyspace) = pick_one(&mut self.keyspaces, pick) else {
+            return Ok(());
+        };
         match keyspace.get("\u{1}") {
             Ok(_) | Err(Error::KeyspaceNotFound { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -330,7 +352,10 @@ impl Run {
     fn open_beside(&mut self) -> Result<()> {
         let before = self.driver.machine.files();
         let beside = self.driver.options().read_only(true).open()?;
-        assert!(before == self.driver.machine.files(), "a read-only open wrote");
+        assert!(
+            before == self.driver.machine.files(),
+            "a read-only open wrote"
+        );
         let model = &self.driver.model;
         let last = beside.last_index().0;
         assert!(
@@ -403,7 +428,10 @@ impl Run {
             assert!(matches!(view.get("a"), Err(Error::Closed)));
         }
         for mut held in std::mem::take(&mut self.ranges) {
-            held.advance(Advance { back: false, steps: 255 })?;
+            held.advance(Advance {
+                back: false,
+                steps: 255,
+            })?;
         }
         self.forget_handles();
         Ok(())
@@ -424,7 +452,10 @@ impl Run {
         let mut survived = survived;
         while let Err(error) = self.driver.open(survived) {
             // The power can fail while the store is being opened.
-            assert!(self.driver.machine.faults.crashed(), "{survived:?}: {error:?}");
+            assert!(
+                self.driver.machine.faults.crashed(),
+                "{survived:?}: {error:?}"
+            );
             let (seed, unit) = self.cut.take().unwrap();
             self.counts.power_lost += 1;
             let disk = self.driver.machine.memory.crash(seed, unit);
@@ -449,9 +480,15 @@ impl Held {
                 true => (self.range.next_back(), self.expected.pop_back()),
                 false => (self.range.next(), self.expected.pop_front()),
             };
-            let found = found.transpose()?.map(|(key, value)| (key.to_vec(), value.to_vec()));
+            let found = found
+                .transpose()?
+                .map(|(key, value)| (key.to_vec(), value.to_vec()));
             let tags = |pair: &Pair| (check::tag(&pair.0), check::tag(&pair.1));
-            assert_eq!(found.as_ref().map(tags), expected.as_ref().map(tags), "back: {back}");
+            assert_eq!(
+                found.as_ref().map(tags),
+                expected.as_ref().map(tags),
+                "back: {back}"
+            );
             assert!(found == expected);
         }
         Ok(())

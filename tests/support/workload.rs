@@ -199,8 +199,5 @@ fn change(keyspace: usize, key: &str, value: Option<Vec<u8>>) -> Change {
 
 /// Whether an error says that the store takes no more writes.
 pub fn is_final(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::OutcomeUnknown { .. } | Error::Poisoned { .. }
-    )
+    matches!(error, Error::OutcomeUnknown { .. } | Error::Poisoned { .. })
 }
