@@ -20,7 +20,7 @@ pub mod wal;
 
 #[cfg(feature = "testing")]
 pub use api::Ticket;
-pub use api::{Db, KeyRange, Keyspace, Range, ReadView};
+pub use api::{Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, salvage};
 pub use bytes::Bytes;
 pub use engine::{
     DEFAULT_KEYSPACE, Job, KeyspaceStatistics, RecoveryReport, Statistics, VerifyProgress,

@@ -4,6 +4,7 @@ mod bounds;
 mod db;
 mod keyspace;
 mod range;
+mod salvage;
 mod view;
 
 pub use bounds::KeyRange;
@@ -12,4 +13,5 @@ pub use db::Db;
 pub use db::Ticket;
 pub use keyspace::Keyspace;
 pub use range::Range;
+pub use salvage::{SalvageReport, salvage};
 pub use view::ReadView;

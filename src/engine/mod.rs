@@ -15,6 +15,7 @@ mod queue;
 mod recovery;
 mod replay;
 mod retention;
+mod salvage;
 mod scan;
 mod statistics;
 mod tree;

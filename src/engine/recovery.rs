@@ -23,7 +23,9 @@ use crate::manifest::{
 };
 use crate::options::{Options, Progress};
 use crate::segment::{BlockCache, Segment};
-use crate::types::{Index, KeyspaceId, LogFileMeta, LogNumber, Mode, SegmentNumber, StoreId, Term};
+use crate::types::{
+    Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, Term,
+};
 use crate::vfs::Lock;
 use crate::wal::{DamagePolicy, Log, LogAccess, LogOptions, LogRegistry, LogReport, LogSetup};
 
@@ -155,7 +157,8 @@ impl Engine {
         let (next_segment, orphans) = survey(options, state)?;
         let views = Arc::new(Views::default());
         views.advance(last_index);
-        let active_since = log.end_lsn();
+        // What was replayed counts towards the next flush as if it had been written just now.
+        let active_since = Lsn(log.end_lsn().0.saturating_sub(log.bytes_retained()));
         let mut commit = CommitState::new(last_index, log.last_time_us(), active_since);
         commit.catalog = replay.catalog;
         let engine = Self {

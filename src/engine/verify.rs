@@ -63,11 +63,10 @@ pub fn verify(options: Options, mut progress: impl FnMut(VerifyProgress)) -> Res
     let bytes_total = report.bytes + segments.iter().map(|s| s.meta().bytes).sum::<u64>();
     let mut bytes_done = report.bytes;
     for segment in segments {
-        let mut seen = 0;
         match segment.verify(&mut |bytes| {
-            seen = bytes;
+            bytes_done += bytes;
             progress(VerifyProgress {
-                bytes_done: bytes_done + seen,
+                bytes_done,
                 bytes_total,
             });
         }) {
@@ -75,7 +74,6 @@ pub fn verify(options: Options, mut progress: impl FnMut(VerifyProgress)) -> Res
             Err(Error::Damaged(damage)) => report.damage.extend(damage),
             Err(error) => return Err(error),
         }
-        bytes_done += segment.meta().bytes;
         report.segments += 1;
     }
     report.bytes = bytes_done;
