@@ -33,7 +33,7 @@ impl Script {
     fn new() -> Self {
         let mut script = Self::blank(|options| options);
         script.open();
-        script.machine.faults.take_script();
+        let _ = script.machine.faults.take_script();
         script
     }
 
@@ -58,7 +58,7 @@ impl Script {
 
     /// Does something and writes down what the disk was asked for.
     fn show(&mut self, what: &str, act: impl FnOnce(&mut Self)) {
-        self.machine.faults.take_script();
+        let _ = self.machine.faults.take_script();
         act(self);
         writeln!(self.text, "> {what}").unwrap();
         for line in self.machine.faults.take_script() {
@@ -70,7 +70,7 @@ impl Script {
     /// Does something that isn't written down.
     fn quietly(&mut self, act: impl FnOnce(&mut Self)) {
         act(self);
-        self.machine.faults.take_script();
+        let _ = self.machine.faults.take_script();
     }
 
     fn put(&self, key: &str, bytes: usize, durability: Durability) {
