@@ -85,6 +85,7 @@ impl Run {
             self.lose_power(1, TearUnit::Sector);
         }
         self.go_down(Down::Close);
+        self.counts.records = self.driver.model.last + self.counts.records_lost;
         self.counts
     }
 
@@ -448,7 +449,6 @@ impl Run {
 
     fn reopen(&mut self, survived: Survived) {
         let before = self.driver.model.last;
-        self.counts.records += before;
         let mut survived = survived;
         while let Err(error) = self.driver.open(survived) {
             // The power can fail while the store is being opened.
