@@ -173,8 +173,8 @@ fn sectors() {
         name: "512 bytes",
         unit: TearUnit::Sector,
         tune: as_is,
-        seeds: 3,
-        every_recovery: 10,
+        seeds: 2,
+        every_recovery: 20,
     });
 }
 
@@ -184,8 +184,8 @@ fn pages() {
         name: "4,096 bytes",
         unit: TearUnit::Page,
         tune: as_is,
-        seeds: 3,
-        every_recovery: 10,
+        seeds: 2,
+        every_recovery: 20,
     });
 }
 

@@ -102,9 +102,17 @@ impl Variant {
         !self.only.contains(&K::Read)
     }
 
-    /// Whether a sync can be struck, so that what merely was handed to the system can be lost.
-    fn loses_pages(&self) -> bool {
-        self.only.contains(&K::SyncData) || self.only.contains(&K::SyncDir)
+    /// After a failed sync what merely was handed to the system can be lost, though the process goes on;
+    /// after one that lied, anything.
+    fn lower(&self, driver: &mut Driver) {
+        let syncs = self.only.contains(&K::SyncData) || self.only.contains(&K::SyncDir);
+        if driver.machine.faults.faults_hit() <= driver.faults_excused || !syncs {
+            return;
+        }
+        if self.lies {
+            driver.model.disk = 0;
+        }
+        driver.model.process = driver.model.disk;
     }
 }
 
@@ -120,10 +128,11 @@ struct Counts {
 }
 
 /// Whether an error is one that a failing disk may lead to.
-fn assert_class(error: &Error, step: Step, driver: &Driver) {
+fn assert_class(error: &Error, step: Step, driver: &Driver, variant: &Variant) {
     let expected = match error {
         Error::Io { .. } | Error::NoSpace { .. } => Reaction::Retry,
         Error::OutcomeUnknown { .. } | Error::Poisoned { .. } => Reaction::Stop,
+        Error::Damaged(_) if variant.lies => Reaction::Repair,
         other => panic!("{step:?} answers {other:?}"),
     };
     assert_eq!(error.reaction(), expected);
@@ -136,14 +145,20 @@ fn assert_class(error: &Error, step: Step, driver: &Driver) {
 /// Does a step; after an error checks that reads go on, and that it says the truth about writes.
 fn take(driver: &mut Driver, variant: &Variant, step: Step, counts: &mut Counts) {
     let _step = Context("step", step);
+    variant.lower(driver);
     let Err(error) = driver.take(step) else {
+        if step == Step::Open && driver.db.is_some() {
+            driver.faults_excused = driver.machine.faults.faults_hit();
+        }
         return;
     };
-    assert_class(&error, step, driver);
+    assert_class(&error, step, driver, variant);
     if driver.db.is_none() {
         counts.open_refused += 1;
-        if !variant.for_good && step == Step::Open {
+        if !variant.for_good && !variant.lies && step == Step::Open {
+            variant.lower(driver);
             driver.take(step).expect("a second try to open");
+            driver.faults_excused = driver.machine.faults.faults_hit();
         }
         return;
     }
@@ -164,12 +179,10 @@ fn take(driver: &mut Driver, variant: &Variant, step: Step, counts: &mut Counts)
 }
 
 /// The disk is well again: restart, or lose power, or both, and look at what is there.
-fn reopen(driver: Driver, variant: &Variant, rng: &mut SeededRng, counts: &mut Counts) {
+fn reopen(mut driver: Driver, variant: &Variant, rng: &mut SeededRng, counts: &mut Counts) {
+    variant.lower(&mut driver);
     let Driver {
-        machine,
-        mut model,
-        db,
-        ..
+        machine, model, db, ..
     } = driver;
     machine.faults.clear_faults();
     let restart = machine.rebooted(machine.memory.kill());
@@ -179,20 +192,20 @@ fn reopen(driver: Driver, variant: &Variant, rng: &mut SeededRng, counts: &mut C
         TearUnit::Page
     };
     let power_loss = machine.rebooted(machine.memory.crash(rng.next_u64(), unit));
-    if variant.lies {
-        (model.disk, model.process) = (0, 0);
-    }
-    if variant.loses_pages() {
-        model.process = model.disk;
-    }
     // The store that lived through it goes last, as one that nobody closed.
     drop(db);
     let left = machine.rebooted(machine.memory.clone());
-    for (machine, survived, how) in [
+    let ways = [
         (power_loss, Survived::PowerLoss, "power loss"),
         (restart, Survived::ProcessDeath, "kill"),
         (left, Survived::ProcessDeath, "drop"),
-    ] {
+    ];
+    // Each fault is followed by one of them; by all of them in a long run.
+    let only = rng.below(3) as usize;
+    for (at, (machine, survived, how)) in ways.into_iter().enumerate() {
+        if at != only && scale() == 1 {
+            continue;
+        }
         let _how = Context("reopened after", how);
         let mut driver = Driver::resume(machine, model.clone());
         match driver.open(survived) {

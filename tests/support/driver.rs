@@ -27,6 +27,8 @@ pub struct Driver {
     pub db: Option<Db>,
     pub tune: Box<dyn Fn(Options) -> Options + Send>,
     pending: VecDeque<Pending>,
+    /// Faults that had struck when the store was opened last.
+    pub faults_excused: u64,
 }
 
 impl Driver {
@@ -43,6 +45,7 @@ impl Driver {
             db: None,
             tune: Box::new(|options| options),
             pending: VecDeque::new(),
+            faults_excused: 0,
         }
     }
 
