@@ -33,6 +33,8 @@ use std::sync::Arc;
 #[cfg(unix)]
 pub use disk::DiskVfs;
 #[cfg(any(test, feature = "testing"))]
+pub use fault::{Fault, FaultKind, FaultVfs, OperationKind, SyncFailure};
+#[cfg(any(test, feature = "testing"))]
 pub use memory::{LostPages, MemoryVfs, TearUnit};
 #[cfg(any(test, feature = "testing"))]
 pub use random::SeededRng;

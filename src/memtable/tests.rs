@@ -1,0 +1,407 @@
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::cursor::Cursor;
+use crate::types::{EntryKind, Index, KEY_BYTES_MAX};
+
+fn version(index: u64, position: u32) -> Version {
+    let index = Index(index);
+    Version { index, position }
+}
+
+fn put<'a>(key: &'a [u8], version: Version, value: &'a [u8]) -> Entry<'a> {
+    let kind = EntryKind::Put;
+    Entry {
+        key,
+        version,
+        kind,
+        value,
+    }
+}
+
+/// What the table has to be like.
+type Model = BTreeMap<(Vec<u8>, Reverse<Version>), (EntryKind, Vec<u8>)>;
+type Row<'a> = (&'a (Vec<u8>, Reverse<Version>), &'a (EntryKind, Vec<u8>));
+
+fn row<'a>((key, what): Row<'a>) -> Entry<'a> {
+    Entry {
+        key: &key.0,
+        version: key.1.0,
+        kind: what.0,
+        value: &what.1,
+    }
+}
+
+/// Entries of few keys and few versions, so that versions pile up and duplicates happen.
+fn entry() -> impl Strategy<Value = (Vec<u8>, Version, EntryKind, Vec<u8>)> {
+    let kind = prop_oneof![3 => Just(EntryKind::Put), 1 => Just(EntryKind::Delete)];
+    let value_bytes = prop_oneof![20 => 0usize..40, 1 => 4000usize..5000];
+    (key(), some_version(), kind, value_bytes, any::<u8>()).prop_map(
+        |(key, version, kind, bytes, fill)| {
+            let value = match kind {
+                EntryKind::Put => vec![fill; bytes],
+                EntryKind::Delete => Vec::new(),
+            };
+            (key, version, kind, value)
+        },
+    )
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![Just(0u8), Just(1), Just(0xff), any::<u8>()];
+    let prefix = prop_oneof![
+        Just(Vec::new()),
+        Just(b"common/".to_vec()),
+        Just(vec![0xff; 4]),
+        Just(vec![5; 1022])
+    ];
+    (prefix, proptest::collection::vec(byte, 0..4))
+        .prop_map(|(prefix, tail)| [prefix, tail].concat())
+}
+
+fn some_version() -> impl Strategy<Value = Version> {
+    prop_oneof![
+        8 => (0u64..6, 0u32..3).prop_map(|(index, position)| version(index, position)),
+        1 => Just(Version::MAX),
+    ]
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { cases },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// Entries in a proptest case.
+const ENTRIES_MAX: usize = if cfg!(miri) { 30 } else { 300 };
+
+fn collect_forward(table: &Arc<Memtable>, check: impl Fn(Entry<'_>)) -> usize {
+    let mut cursor = table.cursor();
+    cursor.seek_to_first().unwrap();
+    let mut count = 0;
+    while let Some(entry) = cursor.entry() {
+        check(entry);
+        count += 1;
+        cursor.next().unwrap();
+    }
+    count
+}
+
+fn assert_same(table: &Arc<Memtable>, model: &Model) {
+    assert_eq!(table.entries(), model.len());
+    assert_eq!(table.is_empty(), model.is_empty());
+    let mut cursor = table.cursor();
+    assert_eq!(cursor.entry(), None);
+    assert!(cursor.value().is_empty());
+    cursor.seek_to_first().unwrap();
+    for expected in model.iter().map(row) {
+        assert_eq!(cursor.entry(), Some(expected));
+        assert_eq!(cursor.value(), expected.value);
+        cursor.next().unwrap();
+    }
+    assert_eq!(cursor.entry(), None);
+    cursor.next().unwrap();
+    assert_eq!(cursor.entry(), None);
+    cursor.seek_to_last().unwrap();
+    for expected in model.iter().rev().map(row) {
+        assert_eq!(cursor.entry(), Some(expected));
+        cursor.prev().unwrap();
+    }
+    assert_eq!(cursor.entry(), None);
+    cursor.prev().unwrap();
+    assert_eq!(cursor.entry(), None);
+}
+
+fn assert_same_at(table: &Arc<Memtable>, model: &Model, key: &[u8], at: Version) {
+    let from = (key.to_vec(), Reverse(at));
+    let at_or_after = model.range(from.clone()..).next().map(row);
+    let got = at_or_after.filter(|entry| entry.key == key);
+    assert_eq!(table.get(key, at), got);
+    let found = table.find(key, at);
+    assert_eq!(
+        found
+            .as_ref()
+            .map(|found| (found.version, found.kind, &found.value[..])),
+        got.map(|entry| (entry.version, entry.kind, entry.value))
+    );
+
+    let mut cursor = table.cursor();
+    cursor.seek(key, at).unwrap();
+    assert_eq!(cursor.entry(), at_or_after);
+    cursor.prev().unwrap();
+    let before = match at_or_after {
+        Some(_) => model.range(..from).next_back().map(row),
+        None => None,
+    };
+    assert_eq!(cursor.entry(), before);
+    cursor.seek_before(key).unwrap();
+    let newest = (key.to_vec(), Reverse(Version::MAX));
+    let below = model.range((Bound::Unbounded, Bound::Excluded(newest)));
+    assert_eq!(cursor.entry(), below.map(row).next_back());
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn does_as_the_model_does(
+        entries in proptest::collection::vec(entry(), 0..ENTRIES_MAX),
+        // How many of them go in one by one, and how many in sorted runs.
+        runs in proptest::collection::vec((any::<bool>(), 1usize..40), 1..10),
+        probes in proptest::collection::vec((key(), some_version()), 0..20),
+    ) {
+        let table = Arc::new(Memtable::new());
+        let mut model = Model::new();
+        let mut rest = &entries[..];
+        for &(is_sorted, count) in runs.iter().cycle() {
+            let (run, after) = rest.split_at(count.min(rest.len()));
+            rest = after;
+            let mut run: Vec<_> = run
+                .iter()
+                .map(|(key, version, kind, value)| Entry { key, version: *version, kind: *kind, value })
+                .collect();
+            for entry in &run {
+                let what = (entry.kind, entry.value.to_vec());
+                let key = (entry.key.to_vec(), Reverse(entry.version));
+                // Within a sorted run equal ones must keep their order: the sort is stable.
+                model.entry(key).or_insert(what);
+            }
+            if is_sorted {
+                run.sort_by(|a, b| a.order(b));
+                table.insert_sorted(run.into_iter());
+            } else if count % 2 == 0 {
+                // Out of order: as good as one by one.
+                table.insert_sorted(run.into_iter());
+            } else {
+                run.into_iter().for_each(|entry| table.insert(entry));
+            }
+            if rest.is_empty() {
+                break;
+            }
+        }
+        assert_same(&table, &model);
+        for ((key, Reverse(version)), _) in &model {
+            assert_same_at(&table, &model, key, *version);
+        }
+        for (key, at) in &probes {
+            assert_same_at(&table, &model, key, *at);
+        }
+    }
+}
+
+#[test]
+fn an_empty_table_has_nothing() {
+    let table = Arc::new(Memtable::new());
+    assert_eq!(table.bytes(), 0);
+    table.insert_sorted(std::iter::empty());
+    assert_same(&table, &Model::new());
+    assert_same_at(&table, &Model::new(), b"", Version::MAX);
+    assert_same_at(&table, &Model::new(), b"\xff\xff\xff\xff\xff", Version::MAX);
+}
+
+#[test]
+fn the_first_of_two_equal_ones_stays() {
+    let table = Arc::new(Memtable::new());
+    table.insert(put(b"k", version(1, 0), b"first"));
+    table.insert(put(b"k", version(1, 0), b"second"));
+    let again = [
+        put(b"k", version(1, 0), b"third"),
+        put(b"k", version(1, 0), b"fourth"),
+    ];
+    table.insert_sorted(again.into_iter());
+    assert_eq!(table.entries(), 1);
+    assert_eq!(table.get(b"k", Version::MAX).unwrap().value, b"first");
+}
+
+#[test]
+fn keys_and_values_of_every_size_come_back() {
+    let table = Arc::new(Memtable::new());
+    let value_bytes: &[usize] = if cfg!(miri) {
+        &[0, 1, 4094, 4096, 70_000]
+    } else {
+        &[0, 1, 100, 4094, 4095, 4096, 4097, 65_536, 1 << 20, 5 << 20]
+    };
+    let keys = [0, 1, 7, 8, 9, 1023, 1024, 1025, 4095, 4097, KEY_BYTES_MAX];
+    let keys = &keys[..if cfg!(miri) { 5 } else { keys.len() }];
+    let mut model = Model::new();
+    for &key_bytes in keys {
+        for (index, &value_bytes) in value_bytes.iter().enumerate() {
+            let key = vec![0xab; key_bytes];
+            let version = version(index as u64, 0);
+            let value = vec![index as u8 + 1; value_bytes];
+            table.insert(put(&key, version, &value));
+            model.insert((key, Reverse(version)), (EntryKind::Put, value));
+        }
+    }
+    assert_same(&table, &model);
+    let payload: usize = model
+        .iter()
+        .map(|(key, what)| key.0.len() + what.1.len())
+        .sum();
+    assert!(table.bytes() >= payload);
+    assert!(table.bytes() < payload + model.len() * 256);
+}
+
+#[test]
+fn long_values_outlive_the_table_without_a_copy() {
+    let table = Arc::new(Memtable::new());
+    let long = vec![7; 5000];
+    table.insert(put(b"a", version(1, 0), &long[..4000]));
+    table.insert(put(b"b", version(1, 0), &long));
+    let mut cursor = table.cursor();
+    cursor.seek(b"b", Version::MAX).unwrap();
+    let [by_cursor, by_find] = [
+        cursor.value(),
+        table.find(b"b", Version::MAX).unwrap().value,
+    ];
+    let at = cursor.entry().unwrap().value.as_ptr();
+    assert_eq!([by_cursor.as_ptr(), by_find.as_ptr()], [at, at]);
+    let short: Bytes = table.find(b"a", Version::MAX).unwrap().value;
+    drop((cursor, table));
+    assert_eq!([&by_cursor[..], &by_find[..]], [&long, &long]);
+    assert_eq!(short, long[..4000]);
+}
+
+#[test]
+fn many_versions_of_one_key() {
+    let versions = if cfg!(miri) { 60 } else { 20_000 };
+    let table = Arc::new(Memtable::new());
+    for n in 0..versions {
+        // An order that is neither rising nor falling.
+        let index = n * 7919 % versions + 1;
+        table.insert(put(b"key", version(index, 0), &index.to_le_bytes()));
+        table.insert(put(b"kez", version(index, 0), b""));
+    }
+    for at in 0..=versions {
+        let got = table.get(b"key", Version::newest_at(Index(at)));
+        assert_eq!(
+            got.map(|entry| entry.version.index.0),
+            (at > 0).then_some(at)
+        );
+        assert_eq!(
+            got.map(|entry| entry.value.to_vec()),
+            (at > 0).then(|| at.to_le_bytes().to_vec())
+        );
+    }
+    assert_eq!(table.get(b"kex", Version::MAX), None);
+}
+
+#[test]
+fn concurrent_inserts_are_seen_in_order_and_stay() {
+    const WRITERS: u64 = 4;
+    let each: u64 = if cfg!(miri) { 40 } else { 20_000 };
+    let table = Arc::new(Memtable::new());
+    let written: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
+    // Writers 0 and 1 scatter, 2 ascends beyond all others, 3 goes in sorted runs. All of them also
+    // insert the same entries as their neighbour, every so often.
+    let key = |writer: u64, n: u64| match writer {
+        2 => format!("z{n:08}").into_bytes(),
+        3 => format!("common-prefix-{n:08}").into_bytes(),
+        _ => (n * WRITERS + writer)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .to_be_bytes()
+            .to_vec(),
+    };
+    let insert = |writer: u64, n: u64| {
+        let key = key(writer, n);
+        table.insert(put(&key, version(n + 1, writer as u32), &key));
+        if n % 5 == 0 {
+            let shared = n.to_be_bytes();
+            table.insert(put(&shared, version(n + 1, 9), &shared));
+        }
+        written[writer as usize].store(n + 1, Ordering::Release);
+    };
+    let check_all = || {
+        let floor: Vec<u64> = written.iter().map(|n| n.load(Ordering::Acquire)).collect();
+        let mut seen = [0u64; 10];
+        let last = std::cell::RefCell::new(None::<(Vec<u8>, Version)>);
+        let seen_cell = std::cell::RefCell::new(&mut seen);
+        collect_forward(&table, |entry| {
+            assert_eq!(entry.key, entry.value);
+            let this = (entry.key.to_vec(), entry.version);
+            if let Some((key, version)) = last.borrow_mut().replace(this) {
+                let order = crate::types::order(&key, version, entry.key, entry.version);
+                assert_eq!(order, std::cmp::Ordering::Less);
+            }
+            seen_cell.borrow_mut()[entry.version.position as usize] += 1;
+        });
+        for (writer, floor) in floor.iter().enumerate() {
+            assert!(
+                seen[writer] >= *floor,
+                "writer {writer}: {} of {floor}",
+                seen[writer]
+            );
+        }
+        seen
+    };
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (insert, table, written, key) = (&insert, &table, &written, &key);
+            scope.spawn(move || {
+                if writer < 3 {
+                    return (0..each).for_each(|n| insert(writer, n));
+                }
+                for first in (0..each).step_by(16) {
+                    let keys: Vec<_> = (first..each.min(first + 16))
+                        .map(|n| (n, key(3, n)))
+                        .collect();
+                    let entries = keys.iter().map(|(n, key)| put(key, version(n + 1, 3), key));
+                    table.insert_sorted(entries);
+                    written[3].store(each.min(first + 16), Ordering::Release);
+                }
+            });
+        }
+        for reader in 0..2u64 {
+            let (written, key, table, check_all) = (&written, &key, &table, &check_all);
+            scope.spawn(move || {
+                let mut turn = reader;
+                while written.iter().any(|n| n.load(Ordering::Acquire) < each) {
+                    turn += 1;
+                    let writer = turn % WRITERS;
+                    let n = written[writer as usize].load(Ordering::Acquire);
+                    if let Some(n) = n.checked_sub(1 + turn % 7) {
+                        let key = key(writer, n);
+                        let entry = table.get(&key, Version::MAX).expect("was inserted");
+                        assert_eq!(entry.version, version(n + 1, writer as u32));
+                    }
+                    if turn % (each / 4) == 0 {
+                        check_all();
+                    }
+                    thread::yield_now();
+                }
+            });
+        }
+    });
+    let seen = check_all();
+    assert_eq!(seen[..4], [each; 4]);
+    assert_eq!(seen[9], each.div_ceil(5));
+    assert_eq!(table.entries() as u64, 4 * each + each.div_ceil(5));
+}
+
+#[test]
+fn threads_that_insert_the_same_entries_insert_each_once() {
+    let keys: u64 = if cfg!(miri) { 30 } else { 5_000 };
+    let table = Arc::new(Memtable::new());
+    thread::scope(|scope| {
+        for writer in 0..4u8 {
+            let table = &table;
+            scope.spawn(move || {
+                for n in 0..keys {
+                    table.insert(put(&n.to_be_bytes(), version(1, 0), &[writer]));
+                }
+            });
+        }
+    });
+    assert_eq!(table.entries() as u64, keys);
+    assert_eq!(collect_forward(&table, |_| ()) as u64, keys);
+}
