@@ -10,6 +10,7 @@ mod format;
 mod progress;
 mod store;
 mod text;
+mod walk;
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
 //! `kintsu load STORE FILE|-` and `kintsu load STORE --files DIR`
 
-mod files;
+pub mod files;
 mod lines;
-mod loader;
+pub mod loader;
 
 use std::path::PathBuf;
 

@@ -4,6 +4,7 @@ pub mod completions;
 pub mod count;
 pub mod delete;
 pub mod demo;
+pub mod dump;
 pub mod export;
 pub mod get;
 pub mod keyspaces;

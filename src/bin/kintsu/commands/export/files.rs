@@ -73,22 +73,26 @@ pub fn run(arguments: &Arguments, folder: &Path, console: &mut Console) -> Outco
 
 fn check_all(arguments: &Arguments, db: &Db) -> Outcome {
     let mut range = arguments.range.open(db)?;
-    let mut files: HashSet<Vec<u8>> = HashSet::new();
+    let mut above: Vec<Vec<u8>> = Vec::new();
     while let Some((key, _)) = range.next_ref()? {
-        let parents = || key.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        let mut under = parents().filter_map(|(at, _)| key.get(..at));
-        let why = match check(key) {
-            Err(why) => why,
-            // A file sorts before everything that would need it to be a folder.
-            Ok(()) if under.any(|parent| files.contains(parent)) => UNDER_A_FILE,
-            Ok(()) => {
-                files.insert(key.to_vec());
-                continue;
-            }
-        };
-        let key = escape(key);
-        return Err(Failure::Input(format!("key {key} can't be a file's path: {why}")));
+        if let Err(why) = check(key).and_then(|()| check_place(key, &mut above)) {
+            let key = escape(key);
+            return Err(Failure::Input(format!("key {key} can't be a file's path: {why}")));
+        }
     }
+    Ok(())
+}
+
+/// Checks that no earlier key is a file where this one needs a folder. Keys come in order, so only
+/// those that this one begins with can be in its way; `above` holds them.
+fn check_place(key: &[u8], above: &mut Vec<Vec<u8>>) -> Result<(), &'static str> {
+    while above.last().is_some_and(|earlier| !key.starts_with(earlier)) {
+        above.pop();
+    }
+    if above.iter().any(|earlier| key.get(earlier.len()) == Some(&b'/')) {
+        return Err(UNDER_A_FILE);
+    }
+    above.push(key.to_vec());
     Ok(())
 }
 
@@ -239,5 +243,18 @@ mod tests {
         for bad in bad {
             assert!(check(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_seen_however_far_away_its_key_is() {
+        let mut above = Vec::new();
+        for key in ["a", "a!", "a!/x", "a-", "ab"] {
+            let expected = if key == "a!/x" { Err(UNDER_A_FILE) } else { Ok(()) };
+            assert_eq!(check_place(key.as_bytes(), &mut above), expected, "{key}");
+        }
+        let mut above = Vec::new();
+        assert_eq!(check_place(b"a", &mut above), Ok(()));
+        assert_eq!(check_place(b"a-b", &mut above), Ok(()));
+        assert_eq!(check_place(b"a/b", &mut above), Err(UNDER_A_FILE));
     }
 }

@@ -1,24 +1,15 @@
 //! Records from a folder of files.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use kintsu::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use super::loader::Loader;
 use crate::console::Console;
 use crate::failure::{Failure, Outcome};
-
-/// A file to be loaded.
-struct Found {
-    /// Its path from the folder, with `/` between the names: the key.
-    key: Vec<u8>,
-    path: PathBuf,
-    bytes: u64,
-}
+use crate::walk::{Found, Walk};
 
 /// The files under a folder.
 pub struct Folder {
@@ -32,38 +23,23 @@ impl Folder {
     /// skipped and counted; so is `store`, if it lies there, or it would be loaded into itself.
     pub fn survey(root: &Path, store: &Path, console: &Console) -> Outcome<Self> {
         let mut folder = Self { files: Vec::new(), bytes: 0, skipped: 0 };
-        let store = fs::metadata(store).ok().map(|metadata| identity(&metadata));
-        let mut pending = vec![(root.to_owned(), Vec::new())];
-        while let Some((path, prefix)) = pending.pop() {
-            let failed = |error: io::Error| Failure::file("list", &path, &error);
-            for entry in fs::read_dir(&path).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let path = entry.path();
-                let metadata =
-                    entry.metadata().map_err(|error| Failure::file("look at", &path, &error))?;
-                let mut key = prefix.clone();
-                key.extend_from_slice(entry.file_name().as_bytes());
-                if metadata.is_dir() && store == Some(identity(&metadata)) {
-                    console.warn(&format!("{} is the store itself; skipped", path.display()));
-                } else if metadata.is_dir() {
-                    key.push(b'/');
-                    pending.push((path, key));
-                } else if metadata.is_file() {
-                    folder.add(Found { key, path, bytes: metadata.len() })?;
-                } else {
-                    folder.skipped += 1;
+        let mut walk = Walk::new(root, store);
+        for found in &mut walk {
+            let found = found?;
+            match found.bytes {
+                Some(bytes) => {
+                    check(&found, bytes)?;
+                    folder.bytes += bytes;
+                    folder.files.push(found);
                 }
+                None => folder.skipped += 1,
             }
+        }
+        if walk.met {
+            console.warn(&format!("{} is the store itself; it was left out", store.display()));
         }
         folder.files.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         Ok(folder)
-    }
-
-    fn add(&mut self, found: Found) -> Outcome {
-        check(&found.path, found.key.len(), found.bytes)?;
-        self.bytes += found.bytes;
-        self.files.push(found);
-        Ok(())
     }
 
     /// Bytes in all files, when they were looked for.
@@ -80,37 +56,31 @@ impl Folder {
     pub fn load(&self, loader: &mut Loader<'_>) -> Outcome {
         let mut content = Vec::new();
         for found in &self.files {
-            content.clear();
-            let read = File::open(&found.path)
-                .and_then(|file| file.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut content));
-            read.map_err(|error| Failure::file("read", &found.path, &error))?;
+            read(found, &mut content)?;
             // It may have grown since it was found.
-            check(&found.path, found.key.len(), content.len() as u64)?;
+            check(found, content.len() as u64)?;
             loader.put(&found.key, &content, content.len() as u64)?;
         }
         Ok(())
     }
 }
 
-/// Which folder it is, whatever path leads there.
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+/// Reads a file, or one byte more of it than a value can have.
+pub fn read(found: &Found, content: &mut Vec<u8>) -> Outcome {
+    content.clear();
+    let read = File::open(&found.path)
+        .and_then(|file| file.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(content));
+    read.map(drop).map_err(|error| Failure::file("read", &found.path, &error))
 }
 
-fn check(path: &Path, key_bytes: usize, bytes: u64) -> Outcome {
-    if bytes > VALUE_BYTES_MAX as u64 {
-        let what = format!(
-            "{} has {bytes} bytes or more; a value can have {VALUE_BYTES_MAX}",
-            path.display()
-        );
-        return Err(Failure::Input(what));
-    }
-    if key_bytes > KEY_BYTES_MAX {
-        let what = format!(
-            "the path {} is too long to be a key, which can have {KEY_BYTES_MAX} bytes",
-            path.display()
-        );
-        return Err(Failure::Input(what));
-    }
-    Ok(())
+fn check(found: &Found, bytes: u64) -> Outcome {
+    let path = found.path.display();
+    let what = if bytes > VALUE_BYTES_MAX as u64 {
+        format!("{path} has {bytes} bytes or more; a value can have {VALUE_BYTES_MAX}")
+    } else if found.key.len() > KEY_BYTES_MAX {
+        format!("the path {path} is too long to be a key, which can have {KEY_BYTES_MAX} bytes")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Input(what))
 }
