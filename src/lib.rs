@@ -1,5 +1,4 @@
-//! Kintsu: an embedded, log-structured key-value store that survives the bad day.
-#![doc = ""]
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
 mod api;

@@ -2,10 +2,10 @@
 //! with them.
 
 use super::encoding::{decode_edit, decode_state};
-use super::format::{Copy, Frame, FrameKind, Header, HeaderFault, VERSION, path};
+use super::format::{Copy, Frame, FrameKind, Header, HeaderFault, VERSION};
 use super::scan::{Image, Scan};
 use super::state::ManifestState;
-use super::table::{Found, Verdict, decide};
+use super::table::{Verdict, decide};
 use crate::error::{Damage, Error, Result};
 use crate::types::UNIT;
 

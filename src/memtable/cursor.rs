@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use super::list::Walker;
 use super::share;
-use super::skiplist::Walker;
 use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::types::{Entry, Version};

@@ -108,11 +108,6 @@ impl Arena {
         usize::try_from(units * UNIT as u64 + large).unwrap_or(usize::MAX)
     }
 
-    /// A number that changes with each piece given out.
-    pub fn clock(&self) -> u64 {
-        self.counters.next.load(Ordering::Relaxed)
-    }
-
     /// Gives out `units` units that nobody has initialised yet, and their position. A piece must
     /// not be longer than the smallest chunk.
     pub fn allocate(&self, units: usize) -> (u32, *mut u8) {
