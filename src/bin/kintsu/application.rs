@@ -61,8 +61,14 @@ fn settle(outcome: Outcome, console: &mut Console) -> u8 {
 
 /// Tells of arguments that can't be understood, or gives the help that they ask for.
 fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
-    let wanted = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    let json = arguments.iter().take_while(|one| *one != "--").any(|one| one == "--json");
+    let wanted = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    let json = arguments
+        .iter()
+        .take_while(|one| *one != "--")
+        .any(|one| one == "--json");
     if wanted || !json {
         // A reader who has gone away needs no help.
         let _ = error.print();

@@ -23,7 +23,11 @@ impl Console {
     /// The process's standard output and error.
     pub fn new(json: bool) -> Self {
         let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-        Self { json, out, clock: SystemClock::new() }
+        Self {
+            json,
+            out,
+            clock: SystemClock::new(),
+        }
     }
 
     /// What `write!` and `writeln!` call.
@@ -45,7 +49,9 @@ impl Console {
 
     /// Everything written so far goes out.
     pub fn flush(&mut self) -> Outcome {
-        self.out.flush().map_err(|error| Failure::write(STANDARD_OUTPUT, &error))
+        self.out
+            .flush()
+            .map_err(|error| Failure::write(STANDARD_OUTPUT, &error))
     }
 
     /// Standard output for those who take any writer.

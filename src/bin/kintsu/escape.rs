@@ -79,7 +79,9 @@ fn one(text: &[u8]) -> Result<(u8, usize), String> {
 }
 
 fn digit(character: u8) -> Option<u8> {
-    char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(character)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 fn bad(found: &[u8]) -> String {
@@ -108,8 +110,14 @@ mod tests {
     #[test]
     fn printable_text_stands_for_itself() {
         assert_eq!(escape("Grüße, 世界 🏺".as_bytes()), "Grüße, 世界 🏺");
-        assert_eq!(escape(b"a\tb\nc\rd\\e\0\xff"), "a\\tb\\nc\\rd\\\\e\\x00\\xff");
-        assert_eq!(escape("\u{85}\u{202e}".as_bytes()), "\\xc2\\x85\\xe2\\x80\\xae");
+        assert_eq!(
+            escape(b"a\tb\nc\rd\\e\0\xff"),
+            "a\\tb\\nc\\rd\\\\e\\x00\\xff"
+        );
+        assert_eq!(
+            escape("\u{85}\u{202e}".as_bytes()),
+            "\\xc2\\x85\\xe2\\x80\\xae"
+        );
     }
 
     #[test]

@@ -80,10 +80,16 @@ impl Format {
 /// What is too long, in words.
 pub fn check(key: &[u8], value: &[u8]) -> Result<(), String> {
     if key.len() > KEY_BYTES_MAX {
-        return Err(format!("the key has {} bytes; the limit is {KEY_BYTES_MAX}", key.len()));
+        return Err(format!(
+            "the key has {} bytes; the limit is {KEY_BYTES_MAX}",
+            key.len()
+        ));
     }
     if value.len() > VALUE_BYTES_MAX {
-        return Err(format!("the value has {} bytes; the limit is {VALUE_BYTES_MAX}", value.len()));
+        return Err(format!(
+            "the value has {} bytes; the limit is {VALUE_BYTES_MAX}",
+            value.len()
+        ));
     }
     Ok(())
 }
@@ -100,7 +106,10 @@ fn read_tsv(line: &[u8]) -> Result<Record, String> {
 fn read_json(line: &[u8]) -> Result<Record, String> {
     let value: Value = serde_json::from_slice(line).map_err(|error| {
         // The parser counts lines within what it was given, which is one line.
-        format!("not JSON: {}", error.to_string().replace(" at line 1 column", " at column"))
+        format!(
+            "not JSON: {}",
+            error.to_string().replace(" at line 1 column", " at column")
+        )
     })?;
     let Value::Object(mut fields) = value else {
         return Err("not a JSON object".into());
@@ -111,7 +120,10 @@ fn read_json(line: &[u8]) -> Result<Record, String> {
     };
     let record = (field("key")?, field("value")?);
     match fields.keys().next() {
-        Some(name) => Err(format!("unknown field \"{}\"", escape::escape(name.as_bytes()))),
+        Some(name) => Err(format!(
+            "unknown field \"{}\"",
+            escape::escape(name.as_bytes())
+        )),
         None => Ok(record),
     }
 }
@@ -128,13 +140,19 @@ fn from_json(name: &str, value: Value) -> Result<Vec<u8>, String> {
     let mut object = match value {
         Value::String(text) => return Ok(text.into_bytes()),
         Value::Object(object) => object,
-        _ => return Err(format!("\"{name}\" is neither a string nor {{\"base64\": …}}")),
+        _ => {
+            return Err(format!(
+                "\"{name}\" is neither a string nor {{\"base64\": …}}"
+            ));
+        }
     };
     match (object.remove("base64"), object.is_empty()) {
-        (Some(Value::String(text)), true) => {
-            STANDARD.decode(text).map_err(|error| format!("\"{name}\" is no base64: {error}"))
-        }
-        _ => Err(format!("\"{name}\" is neither a string nor {{\"base64\": …}}")),
+        (Some(Value::String(text)), true) => STANDARD
+            .decode(text)
+            .map_err(|error| format!("\"{name}\" is no base64: {error}")),
+        _ => Err(format!(
+            "\"{name}\" is neither a string nor {{\"base64\": …}}"
+        )),
     }
 }
 
@@ -151,7 +169,12 @@ pub struct Lines<R> {
 impl<R: BufRead> Lines<R> {
     /// The lines of `reader`.
     pub fn new(reader: R) -> Self {
-        Self { reader, line: Vec::new(), number: 0, bytes: 0 }
+        Self {
+            reader,
+            line: Vec::new(),
+            number: 0,
+            bytes: 0,
+        }
     }
 
     /// The next line without its end (a line feed, or a carriage return and a line feed).
@@ -185,15 +208,25 @@ mod tests {
     #[test]
     fn any_bytes_come_back_from_either_format() {
         let all: Vec<u8> = (0..=255).collect();
-        let samples: [&[u8]; 7] =
-            [b"", b"plain", "Grüße 🏺".as_bytes(), b"\t\n\r\\\"", b"\xff", b"ends\r", &all];
+        let samples: [&[u8]; 7] = [
+            b"",
+            b"plain",
+            "Grüße 🏺".as_bytes(),
+            b"\t\n\r\\\"",
+            b"\xff",
+            b"ends\r",
+            &all,
+        ];
         for format in BOTH {
             for key in samples {
                 for value in samples {
                     let mut line = String::new();
                     format.write(key, value, &mut line);
                     let mut lines = Lines::new(line.as_bytes());
-                    let read = format.read(lines.next().unwrap().unwrap()).unwrap().unwrap();
+                    let read = format
+                        .read(lines.next().unwrap().unwrap())
+                        .unwrap()
+                        .unwrap();
                     assert_eq!(read, (key.to_vec(), value.to_vec()), "{line}");
                     assert_eq!(lines.next().unwrap(), None);
                 }

@@ -37,12 +37,24 @@ impl Progress {
     ) -> Self {
         let bar = (!console.json && stderr_is_terminal()).then(|| bar(bytes_total));
         let clock = SystemClock::new();
-        Self { bar, json: console.json, done, noun, bytes_total, clock, told_at: Duration::ZERO }
+        Self {
+            bar,
+            json: console.json,
+            done,
+            noun,
+            bytes_total,
+            clock,
+            told_at: Duration::ZERO,
+        }
     }
 
     /// Whether it is time to tell.
     pub fn is_due(&self) -> bool {
-        let interval = if self.bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL };
+        let interval = if self.bar.is_some() {
+            BAR_INTERVAL
+        } else {
+            LINE_INTERVAL
+        };
         self.elapsed().saturating_sub(self.told_at) >= interval
     }
 
@@ -83,7 +95,11 @@ impl Progress {
             });
             complain(&format!("{}\n", json!({ "progress": progress })));
         } else {
-            complain(&format!("{} {}\n", self.done, self.words(items, bytes, total)));
+            complain(&format!(
+                "{} {}\n",
+                self.done,
+                self.words(items, bytes, total)
+            ));
         }
     }
 
@@ -128,7 +144,9 @@ fn bar(bytes_total: Option<u64>) -> ProgressBar {
         None => "{spinner} {wide_msg}",
     };
     // A template that doesn't parse would leave the default style, which is fine too.
-    let style = ProgressStyle::with_template(template)
-        .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("━╸ "));
+    let style = ProgressStyle::with_template(template).map_or_else(
+        |_| ProgressStyle::default_bar(),
+        |style| style.progress_chars("━╸ "),
+    );
     ProgressBar::with_draw_target(bytes_total, ProgressDrawTarget::stderr()).with_style(style)
 }

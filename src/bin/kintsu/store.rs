@@ -102,7 +102,10 @@ fn bounds(
 
 /// The first key after all that begin with `prefix`, if there is one.
 fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
-    let (last, _) = prefix.iter().enumerate().rfind(|(_, byte)| **byte < u8::MAX)?;
+    let (last, _) = prefix
+        .iter()
+        .enumerate()
+        .rfind(|(_, byte)| **byte < u8::MAX)?;
     let mut end = prefix.get(..=last)?.to_vec();
     *end.last_mut()? += 1;
     Some(end)
@@ -145,7 +148,11 @@ pub fn open(options: Options, console: &Console) -> Outcome<Db> {
 
 /// The keyspace of a command that writes: created along with the store if that is asked for.
 pub fn keyspace_to_write(db: &Db, name: &str, create: bool) -> Outcome<Keyspace> {
-    let keyspace = if create { db.keyspace_or_create(name) } else { db.keyspace(name) };
+    let keyspace = if create {
+        db.keyspace_or_create(name)
+    } else {
+        db.keyspace(name)
+    };
     Ok(keyspace?)
 }
 
@@ -165,7 +172,10 @@ mod tests {
         assert_eq!(within, (Included(b"ab".to_vec()), Excluded(b"b".to_vec())));
         let narrower = bounds(key("A"), key("z"), key("m"));
         assert_eq!(narrower, (Included(b"m".to_vec()), Excluded(b"n".to_vec())));
-        assert_eq!(bounds(None, None, Some(vec![255])), (Included(vec![255]), Unbounded));
+        assert_eq!(
+            bounds(None, None, Some(vec![255])),
+            (Included(vec![255]), Unbounded)
+        );
     }
 
     #[test]

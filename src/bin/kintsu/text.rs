@@ -68,7 +68,10 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!([count(0), count(999), count(1000)], ["0", "999", "1,000"]);
         assert_eq!(count(12_345_678), "12,345,678");
-        assert_eq!([bytes(0), bytes(999), bytes(1000)], ["0 B", "999 B", "1.0 kB"]);
+        assert_eq!(
+            [bytes(0), bytes(999), bytes(1000)],
+            ["0 B", "999 B", "1.0 kB"]
+        );
         assert_eq!([bytes(999_949), bytes(999_950)], ["999.9 kB", "1.0 MB"]);
         assert_eq!(bytes(u64::MAX), "18446.7 PB");
         assert_eq!(duration(Duration::from_micros(85)), "85 µs");

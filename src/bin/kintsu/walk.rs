@@ -40,7 +40,9 @@ impl Walk {
         Self {
             pending: vec![(root.to_owned(), Vec::new())],
             current: None,
-            left_out: fs::metadata(left_out).ok().map(|metadata| identity(&metadata)),
+            left_out: fs::metadata(left_out)
+                .ok()
+                .map(|metadata| identity(&metadata)),
             met: false,
         }
     }

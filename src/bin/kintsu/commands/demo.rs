@@ -72,17 +72,21 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
         }))?;
     }
     folder.finish(held, console)?;
-    if held { Ok(()) } else { Err(Failure::Told(exit::OTHER)) }
+    if held {
+        Ok(())
+    } else {
+        Err(Failure::Told(exit::OTHER))
+    }
 }
 
 /// Loads real files into a new store, and reads them back from a reopened one.
-fn load(
-    arguments: &Arguments,
-    store: &std::path::Path,
-    screen: &mut Screen<'_>,
-) -> Outcome<Files> {
+fn load(arguments: &Arguments, store: &std::path::Path, screen: &mut Screen<'_>) -> Outcome<Files> {
     screen.step("Load real files")?;
-    let mut files = Files::find(arguments.input.as_deref(), arguments.megabytes * 1_000_000, store)?;
+    let mut files = Files::find(
+        arguments.input.as_deref(),
+        arguments.megabytes * 1_000_000,
+        store,
+    )?;
     screen.line(&format!("from {}", files.root.display()))?;
     let db = Options::new(store).open()?;
     files.load(&db, screen)?;

@@ -33,7 +33,12 @@ pub struct Dump<'a> {
 impl<'a> Dump<'a> {
     /// A dump to the console.
     pub fn new(arguments: &DumpArguments, console: &'a mut Console) -> Self {
-        Self { console, only_bad: arguments.bad, outcome: Ok(()), damaged: false }
+        Self {
+            console,
+            only_bad: arguments.bad,
+            outcome: Ok(()),
+            damaged: false,
+        }
     }
 
     /// A line about a whole file.
@@ -61,7 +66,11 @@ impl<'a> Dump<'a> {
     /// How it went; damage if there was any.
     pub fn finish(self) -> Outcome {
         self.outcome?;
-        if self.damaged { Err(Failure::Told(exit::DAMAGE)) } else { Ok(()) }
+        if self.damaged {
+            Err(Failure::Told(exit::DAMAGE))
+        } else {
+            Ok(())
+        }
     }
 }
 

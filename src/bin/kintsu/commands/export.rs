@@ -50,6 +50,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     match (&arguments.file, &arguments.files) {
         (_, Some(folder)) => files::run(arguments, folder, console),
         (Some(file), None) => lines::run(arguments, file, console),
-        (None, None) => Err(crate::failure::Failure::Usage("there is nothing to write to".into())),
+        (None, None) => Err(crate::failure::Failure::Usage(
+            "there is nothing to write to".into(),
+        )),
     }
 }

@@ -38,7 +38,9 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
         if console.json {
             return console.value(&json!({ "keyspaces": names }));
         }
-        return names.iter().try_for_each(|name| writeln!(console, "{}", escape(name.as_bytes())));
+        return names
+            .iter()
+            .try_for_each(|name| writeln!(console, "{}", escape(name.as_bytes())));
     };
     let db = arguments.store.open_to_write(console, false)?;
     let told = match action {
@@ -52,5 +54,9 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
         }
     };
     db.close()?;
-    if console.json { console.value(&told) } else { Ok(()) }
+    if console.json {
+        console.value(&told)
+    } else {
+        Ok(())
+    }
 }

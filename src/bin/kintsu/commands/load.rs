@@ -55,7 +55,10 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
         // What was whole before the failure is kept, if the disk still takes it.
         let kept = loader.give_up();
         let closed = db.close();
-        let on_disk = format!("{} before that are loaded and on disk", text::plural(kept, "record"));
+        let on_disk = format!(
+            "{} before that are loaded and on disk",
+            text::plural(kept, "record")
+        );
         console.note("note", &on_disk);
         return Err(failure).or(closed.map_err(Into::into));
     }
@@ -71,7 +74,10 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     }
     if source.skipped() > 0 {
         let skipped = text::count(source.skipped());
-        writeln!(console, "skipped {skipped} links and special files, as only regular files are loaded")?;
+        writeln!(
+            console,
+            "skipped {skipped} links and special files, as only regular files are loaded"
+        )?;
     }
     writeln!(
         console,
@@ -96,9 +102,9 @@ impl Source {
                 files::Folder::survey(folder, &arguments.store.store, console).map(Self::Files)
             }
             (Some(file), None) => lines::Source::open(file, arguments.format).map(Self::Lines),
-            (None, None) => {
-                Err(crate::failure::Failure::Usage("there is nothing to load".into()))
-            }
+            (None, None) => Err(crate::failure::Failure::Usage(
+                "there is nothing to load".into(),
+            )),
         }
     }
 

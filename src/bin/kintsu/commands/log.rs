@@ -22,7 +22,11 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     setup.access = LogAccess::ReadOnly;
     // A file whose headers are both lost can still be read with what the manifest knows of it.
     setup.known = known_log_files(&arguments.store.store);
-    let mut listing = Listing { dump: Dump::new(arguments, console), unproven: Vec::new(), first: 0 };
+    let mut listing = Listing {
+        dump: Dump::new(arguments, console),
+        unproven: Vec::new(),
+        first: 0,
+    };
     wal::inspect(setup, &mut |found| listing.show(&found))?;
     listing.dump.finish()
 }
@@ -43,9 +47,18 @@ impl Listing<'_> {
                 let (text, mut value) = file(meta.as_ref(), faults);
                 value["file"] = path.to_string_lossy().into();
                 self.dump.damaged |= !faults.is_empty();
-                self.dump.file(&format!("{}: {text}", path.display()), &json!({ "log": value }));
+                self.dump.file(
+                    &format!("{}: {text}", path.display()),
+                    &json!({ "log": value }),
+                );
             }
-            Inspected::Record { is_good, lsn, watermark, kind, .. } => {
+            Inspected::Record {
+                is_good,
+                lsn,
+                watermark,
+                kind,
+                ..
+            } => {
                 self.prove(*watermark, *kind);
                 if !is_good {
                     self.unproven.push(*lsn);
@@ -61,15 +74,22 @@ impl Listing<'_> {
                 self.stretch("stray", "padding that isn't zero", *from, *to);
             }
             Inspected::Tail { from, used_to } if used_to > from => {
-                self.stretch("unfinished", "no record; most likely a torn write", *from, *used_to);
+                self.stretch(
+                    "unfinished",
+                    "no record; most likely a torn write",
+                    *from,
+                    *used_to,
+                );
             }
             Inspected::Tail { from, .. } => {
                 let text = format!("{from:>10}  the records end here");
-                self.dump.part(true, &text, &json!({ "end": { "offset": from } }));
+                self.dump
+                    .part(true, &text, &json!({ "end": { "offset": from } }));
             }
             Inspected::Identifiers { path } => {
                 let value = json!({ "identifiers": { "file": path.to_string_lossy() } });
-                self.dump.file(&format!("{}: identifiers", path.display()), &value);
+                self.dump
+                    .file(&format!("{}: identifiers", path.display()), &value);
             }
             Inspected::IdentifierUnit { offset, unit } => {
                 let (text, value) = identifiers(*offset, unit.as_ref());
@@ -100,7 +120,10 @@ fn file(meta: Option<&LogFileMeta>, faults: &[String]) -> (String, Value) {
     let header = verdict(faults_text.as_deref());
     let Some(meta) = meta else {
         let value = json!({ "faults": faults });
-        return (format!("header {header}; nothing tells how to read it"), value);
+        return (
+            format!("header {header}; nothing tells how to read it"),
+            value,
+        );
     };
     let end = match meta.previous_end_lsn.0 {
         0 => "its own end".to_owned(),
@@ -176,7 +199,11 @@ fn identifiers(offset: u64, unit: Option<&InspectedUnit>) -> (String, Value) {
         let value = json!({ "identifiers": { "offset": offset, "good": false } });
         return (format!("{offset:>10}  {wrong}"), value);
     };
-    let sealed = if unit.sealed { ", where the log in this file ends" } else { "" };
+    let sealed = if unit.sealed {
+        ", where the log in this file ends"
+    } else {
+        ""
+    };
     let text = format!(
         "{offset:>10}  {} records, positions {} to {}{sealed}  good",
         unit.records.len(),

@@ -66,7 +66,11 @@ pub fn known_log_files(store: &Path) -> Vec<LogFileMeta> {
 fn show(dump: &mut Dump<'_>, found: &InspectedManifest) {
     let place = format!("{:>10}  {:>6} bytes", found.offset, found.bytes);
     let (kind, text, value) = match &found.part {
-        ManifestPart::Header { version, store_id, file_id } => (
+        ManifestPart::Header {
+            version,
+            store_id,
+            file_id,
+        } => (
             "header",
             format!("format {version}, store {store_id}  good"),
             json!({
@@ -77,7 +81,11 @@ fn show(dump: &mut Dump<'_>, found: &InspectedManifest) {
         ),
         ManifestPart::State { sequence, state } => {
             let value = json!({ "sequence": sequence, "state": state_json(state) });
-            ("state", format!("up to edit {sequence}: {}  good", state_text(state)), value)
+            (
+                "state",
+                format!("up to edit {sequence}: {}  good", state_text(state)),
+                value,
+            )
         }
         ManifestPart::Edit { sequence, changes } => {
             let texts: Vec<_> = changes.iter().map(change_text).collect();
@@ -85,7 +93,11 @@ fn show(dump: &mut Dump<'_>, found: &InspectedManifest) {
                 "sequence": sequence,
                 "changes": changes.iter().map(change_json).collect::<Vec<_>>(),
             });
-            ("edit", format!("{sequence}: {}  good", texts.join("; ")), value)
+            (
+                "edit",
+                format!("{sequence}: {}  good", texts.join("; ")),
+                value,
+            )
         }
         ManifestPart::Bad { what } => ("bad", verdict(Some(what)), json!({ "what": what })),
         ManifestPart::Unused => ("unused", String::new(), Value::Null),
@@ -103,8 +115,9 @@ fn show(dump: &mut Dump<'_>, found: &InspectedManifest) {
 fn state_text(state: &ManifestState) -> String {
     let keyspaces = state.keyspaces.iter().map(|(id, keyspace)| {
         let segments = keyspace.segments.iter();
-        let segments: Vec<_> =
-            segments.map(|(number, (level, _))| format!("{number} in level {level}")).collect();
+        let segments: Vec<_> = segments
+            .map(|(number, (level, _))| format!("{number} in level {level}"))
+            .collect();
         format!(
             "keyspace {id} {} covered to record {} by segments [{}]",
             escape(keyspace.name.as_bytes()),
@@ -119,13 +132,23 @@ fn state_text(state: &ManifestState) -> String {
 
 fn change_text(change: &ManifestChange) -> String {
     match change {
-        ManifestChange::KeyspaceCreated { id, name, index, .. } => {
-            format!("keyspace {id} {} created by record {index}", escape(name.as_bytes()))
+        ManifestChange::KeyspaceCreated {
+            id, name, index, ..
+        } => {
+            format!(
+                "keyspace {id} {} created by record {index}",
+                escape(name.as_bytes())
+            )
         }
         ManifestChange::KeyspaceDropped { id, index } => {
             format!("keyspace {id} dropped by record {index}")
         }
-        ManifestChange::SegmentsReplaced { keyspace, removed, added, covered } => {
+        ManifestChange::SegmentsReplaced {
+            keyspace,
+            removed,
+            added,
+            covered,
+        } => {
             let removed: Vec<_> = removed.iter().map(ToString::to_string).collect();
             let added: Vec<_> = added
                 .iter()
@@ -174,13 +197,20 @@ fn state_json(state: &ManifestState) -> Value {
 
 fn change_json(change: &ManifestChange) -> Value {
     match change {
-        ManifestChange::KeyspaceCreated { id, name, index, .. } => {
+        ManifestChange::KeyspaceCreated {
+            id, name, index, ..
+        } => {
             json!({ "keyspace_created": { "id": id.0, "name": name, "index": index.0 } })
         }
         ManifestChange::KeyspaceDropped { id, index } => {
             json!({ "keyspace_dropped": { "id": id.0, "index": index.0 } })
         }
-        ManifestChange::SegmentsReplaced { keyspace, removed, added, covered } => {
+        ManifestChange::SegmentsReplaced {
+            keyspace,
+            removed,
+            added,
+            covered,
+        } => {
             let added = added.iter().map(|(level, meta)| segment_json(*level, meta));
             json!({ "segments_replaced": {
                 "keyspace": keyspace.0,
@@ -189,7 +219,9 @@ fn change_json(change: &ManifestChange) -> Value {
                 "covered": covered.map(|(index, _)| index.0),
             }})
         }
-        ManifestChange::LogFilePrepared(meta) => json!({ "log_file_prepared": log_file_json(meta) }),
+        ManifestChange::LogFilePrepared(meta) => {
+            json!({ "log_file_prepared": log_file_json(meta) })
+        }
         ManifestChange::LogFilesRemoved(numbers) => {
             json!({ "log_files_removed": numbers.iter().map(|number| number.0).collect::<Vec<_>>() })
         }

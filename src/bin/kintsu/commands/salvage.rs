@@ -49,5 +49,9 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
             )?;
         }
     }
-    if report.damage.is_empty() { Ok(()) } else { Err(Failure::Told(exit::DAMAGE)) }
+    if report.damage.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Told(exit::DAMAGE))
+    }
 }

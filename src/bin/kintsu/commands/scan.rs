@@ -1,6 +1,5 @@
 //! `kintsu scan STORE`
 
-
 use clap::Args;
 use kintsu::{Bytes, Range};
 
@@ -47,7 +46,11 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
 }
 
 fn step(range: &mut Range, reverse: bool) -> kintsu::Result<Option<(&[u8], Bytes)>> {
-    if reverse { range.next_back_ref() } else { range.next_ref() }
+    if reverse {
+        range.next_back_ref()
+    } else {
+        range.next_ref()
+    }
 }
 
 fn show(
@@ -69,7 +72,11 @@ fn show(
         escape_into(key, line);
         line.push('\n');
     } else {
-        let format = if console.json { Format::Jsonl } else { Format::Tsv };
+        let format = if console.json {
+            Format::Jsonl
+        } else {
+            Format::Tsv
+        };
         format.write(key, value, line);
     }
     console.bytes(line.as_bytes())

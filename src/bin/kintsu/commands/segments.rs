@@ -67,7 +67,11 @@ fn content(content: &SegmentContent) -> (&'static str, String, Value) {
             });
             ("header", text, value.into())
         }
-        SegmentContent::Block { entries, first_key, last_key } => {
+        SegmentContent::Block {
+            entries,
+            first_key,
+            last_key,
+        } => {
             let key = |key: &Option<Vec<u8>>| key.as_deref().map(escape).unwrap_or_default();
             let text = format!("{entries} entries, {} to {}", key(first_key), key(last_key));
             let value = json!({
@@ -78,12 +82,18 @@ fn content(content: &SegmentContent) -> (&'static str, String, Value) {
             ("block", text, value)
         }
         SegmentContent::Filter { usable } => {
-            let text = if *usable { "" } else { "of a kind that this version can't ask" };
+            let text = if *usable {
+                ""
+            } else {
+                "of a kind that this version can't ask"
+            };
             ("filter", text.to_owned(), json!({ "usable": usable }))
         }
-        SegmentContent::Index { blocks } => {
-            ("index", text::plural(*blocks, "block"), json!({ "blocks": blocks }))
-        }
+        SegmentContent::Index { blocks } => (
+            "index",
+            text::plural(*blocks, "block"),
+            json!({ "blocks": blocks }),
+        ),
         SegmentContent::Properties { properties } => {
             let text = properties.as_ref().map_or_else(String::new, |properties| {
                 format!(
@@ -116,7 +126,9 @@ fn content(content: &SegmentContent) -> (&'static str, String, Value) {
             let text = footer.as_ref().map_or_else(String::new, |footer| {
                 format!("of a file of {} bytes", footer.file_bytes)
             });
-            let value = footer.as_ref().map(|footer| json!({ "file_bytes": footer.file_bytes }));
+            let value = footer
+                .as_ref()
+                .map(|footer| json!({ "file_bytes": footer.file_bytes }));
             ("footer", text, value.into())
         }
         SegmentContent::Unknown => ("unknown", String::new(), Value::Null),

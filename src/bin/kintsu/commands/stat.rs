@@ -36,16 +36,32 @@ fn row(console: &mut Console, name: &str, value: &str) -> Outcome {
 }
 
 fn tell_store(console: &mut Console, statistics: &Statistics) -> Outcome {
-    let Statistics { log_end, log_durable, .. } = statistics;
+    let Statistics {
+        log_end,
+        log_durable,
+        ..
+    } = statistics;
     row(console, "store id", &statistics.store_id.to_string())?;
-    row(console, "records written", &text::count(statistics.last_index.0))?;
-    row(console, "held by segments up to", &text::count(statistics.covered_index.0))?;
+    row(
+        console,
+        "records written",
+        &text::count(statistics.last_index.0),
+    )?;
+    row(
+        console,
+        "held by segments up to",
+        &text::count(statistics.covered_index.0),
+    )?;
     row(console, "log files", &text::bytes(statistics.log_bytes))?;
     row(console, "log ends at position", &log_end.to_string())?;
     if log_durable != log_end {
         row(console, "log on disk to position", &log_durable.to_string())?;
     }
-    let segments = statistics.keyspaces.iter().flat_map(|keyspace| &keyspace.level_bytes).sum();
+    let segments = statistics
+        .keyspaces
+        .iter()
+        .flat_map(|keyspace| &keyspace.level_bytes)
+        .sum();
     row(console, "segments", &text::bytes(segments))?;
     for (name, trouble) in [
         ("takes no more writes", &statistics.latched),
@@ -60,14 +76,30 @@ fn tell_store(console: &mut Console, statistics: &Statistics) -> Outcome {
 
 fn tell_recovery(console: &mut Console, report: &RecoveryReport) -> Outcome {
     let time = Duration::from_micros(report.duration_us);
-    let closed = if report.closed_cleanly { "yes" } else { "no, or it is open for writing" };
+    let closed = if report.closed_cleanly {
+        "yes"
+    } else {
+        "no, or it is open for writing"
+    };
     writeln!(console)?;
     row(console, "closed cleanly", closed)?;
     row(console, "opened in", &text::duration(time))?;
     row(console, "log read", &text::bytes(report.log_bytes_read))?;
-    row(console, "records replayed", &text::count(report.records_replayed))?;
-    row(console, "torn bytes dropped", &text::count(report.torn_bytes))?;
-    row(console, "damaged places", &text::count(report.damage.len() as u64))?;
+    row(
+        console,
+        "records replayed",
+        &text::count(report.records_replayed),
+    )?;
+    row(
+        console,
+        "torn bytes dropped",
+        &text::count(report.torn_bytes),
+    )?;
+    row(
+        console,
+        "damaged places",
+        &text::count(report.damage.len() as u64),
+    )?;
     for name in &report.foreign_files {
         row(console, "not a file of Kintsu's", &escape(name.as_bytes()))?;
     }
@@ -92,7 +124,11 @@ fn tell_keyspaces(console: &mut Console, keyspaces: &[KeyspaceStatistics]) -> Ou
             text::count(keyspace.segment_entries),
             text::count(keyspace.memtable_entries),
         )?;
-        let levels = keyspace.level_segments.iter().zip(&keyspace.level_bytes).enumerate();
+        let levels = keyspace
+            .level_segments
+            .iter()
+            .zip(&keyspace.level_bytes)
+            .enumerate();
         for (level, (segments, bytes)) in levels {
             let size = text::bytes(*bytes);
             writeln!(console, "{:<24} {level:>6} {segments:>9} {size:>11}", "")?;

@@ -39,7 +39,11 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     } else {
         tell(console, &report)?;
     }
-    if report.damage.is_empty() { Ok(()) } else { Err(Failure::Told(exit::DAMAGE)) }
+    if report.damage.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Told(exit::DAMAGE))
+    }
 }
 
 fn tell(console: &mut Console, report: &VerifyReport) -> Outcome {
@@ -68,11 +72,7 @@ fn tell(console: &mut Console, report: &VerifyReport) -> Outcome {
     tell_damage(console, &report.damage, None)
 }
 
-fn tell_damage(
-    console: &mut Console,
-    damage: &[Damage],
-    report: Option<&VerifyReport>,
-) -> Outcome {
+fn tell_damage(console: &mut Console, damage: &[Damage], report: Option<&VerifyReport>) -> Outcome {
     if console.json {
         return console.value(&json!({
             "healthy": damage.is_empty(),

@@ -67,18 +67,15 @@ pub fn run(
 }
 
 /// A byte in an acknowledged record, as the last kill left it: the open must refuse.
-fn in_log(
-    folder: &Folder,
-    files: &Files,
-    kills: &Kills,
-    screen: &mut Screen<'_>,
-) -> Outcome<Case> {
+fn in_log(folder: &Folder, files: &Files, kills: &Kills, screen: &mut Screen<'_>) -> Outcome<Case> {
     let copy = &kills.crashed_copy;
     let (place, name) = find_in_log(copy, kills)?;
     flip(&place)?;
     let file = file_name(&place.path);
     let (key, offset) = (name.key(), text::count(place.offset));
-    screen.line(&format!("in the log: the byte at {offset} of {file}, in the value of {key}"))?;
+    screen.line(&format!(
+        "in the log: the byte at {offset} of {file}, in the value of {key}"
+    ))?;
     let reported = match Options::new(copy).create_if_missing(false).open() {
         Err(error @ Error::Damaged(_)) => {
             screen.quote(&format!("error: {error}"))?;
@@ -105,10 +102,17 @@ fn in_log(
             "salvaged into a new store: all {} and {} of {}, none of them wrong",
             text::plural(files_read.identical, "file"),
             text::count(written.identical),
-            text::plural(written.identical + missing + written.wrong, "acknowledged write"),
+            text::plural(
+                written.identical + missing + written.wrong,
+                "acknowledged write"
+            ),
         ),
     )?;
-    Ok(Case { place, reported, held: named && held })
+    Ok(Case {
+        place,
+        reported,
+        held: named && held,
+    })
 }
 
 /// A byte in the middle of the largest segment: what lies there is refused, all else is served.
@@ -123,10 +127,16 @@ fn in_segment(
     let Some((bytes, path)) = with_extension(&copy, "segment")?.into_iter().max() else {
         return Err(Failure::File("the store has no segment to damage".into()));
     };
-    let place = Place { path, offset: bytes / 2 };
+    let place = Place {
+        path,
+        offset: bytes / 2,
+    };
     flip(&place)?;
     let file = file_name(&place.path);
-    screen.line(&format!("in a segment: the byte at {} of {file}", text::count(place.offset)))?;
+    screen.line(&format!(
+        "in a segment: the byte at {} of {file}",
+        text::count(place.offset)
+    ))?;
     let db = match Options::new(&copy).create_if_missing(false).open() {
         Ok(db) => db,
         Err(error @ Error::Damaged(_)) => {
@@ -135,7 +145,11 @@ fn in_segment(
             let reported = damage_of(error);
             let held = names(&reported, &place);
             screen.verdict(held, "the open is refused, and names the place")?;
-            return Ok(Case { place, reported, held });
+            return Ok(Case {
+                place,
+                reported,
+                held,
+            });
         }
         Err(error) => return Err(error.into()),
     };
@@ -145,7 +159,11 @@ fn in_segment(
     let verified = names(&reported, &place);
     let places = text::plural(reported.len() as u64, "damaged place");
     screen.verdict(verified, &format!("verify reports {places}, this one"))?;
-    Ok(Case { place, reported, held: refused && served_well && verified })
+    Ok(Case {
+        place,
+        reported,
+        held: refused && served_well && verified,
+    })
 }
 
 /// Reads everything from a store with a damaged segment. Whether the damage was named, and whether
@@ -159,14 +177,29 @@ fn read_damaged(
 ) -> Outcome<(bool, bool)> {
     let mut all = files.read_all(db)?;
     all.merge(kills.read_all(db)?);
-    let Comparison { identical, refused, wrong, missing, refusal } = all;
+    let Comparison {
+        identical,
+        refused,
+        wrong,
+        missing,
+        refusal,
+    } = all;
     if let Some(refusal) = &refusal {
         screen.quote(&format!("error: {refusal}"))?;
     }
     let named = refusal.is_some_and(|refusal| names(&damage_of(refusal), place));
-    screen.verdict(named, &format!("{} of it refused, naming the place", text::plural(refused, "read")))?;
+    screen.verdict(
+        named,
+        &format!(
+            "{} of it refused, naming the place",
+            text::plural(refused, "read")
+        ),
+    )?;
     let right = wrong == 0 && missing == 0;
-    let told = format!("{} served, none of them wrong", text::plural(identical, "other read"));
+    let told = format!(
+        "{} served, none of them wrong",
+        text::plural(identical, "other read")
+    );
     screen.verdict(right, &told)?;
     Ok((named, right))
 }
@@ -189,7 +222,10 @@ fn names(reported: &[Damage], place: &Place) -> bool {
 
 fn flip(place: &Place) -> Outcome {
     let flipped = || {
-        let file = OpenOptions::new().read(true).write(true).open(&place.path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&place.path)?;
         let mut byte = [0];
         file.read_exact_at(&mut byte, place.offset)?;
         file.write_all_at(&byte.map(|byte| byte ^ 0x10), place.offset)
@@ -203,7 +239,11 @@ fn with_extension(store: &Path, extension: &str) -> Outcome<Vec<(u64, PathBuf)>>
         let mut files = Vec::new();
         for entry in fs::read_dir(store)? {
             let entry = entry?;
-            if entry.path().extension().is_some_and(|found| found == extension) {
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|found| found == extension)
+            {
                 files.push((entry.metadata()?.len(), entry.path()));
             }
         }
@@ -221,7 +261,9 @@ fn find_in_log(store: &Path, kills: &Kills) -> Outcome<(Place, Name)> {
         let content = fs::read(&path).map_err(|error| Failure::file("read", &path, &error))?;
         for name in kills.recent().take(4) {
             let key = name.key();
-            let found = content.windows(key.len()).position(|window| window == key.as_bytes());
+            let found = content
+                .windows(key.len())
+                .position(|window| window == key.as_bytes());
             if let Some(at) = found {
                 // Past the key and the value's length, some bytes into the value.
                 let offset = (at + key.len() + 16) as u64;
@@ -229,9 +271,14 @@ fn find_in_log(store: &Path, kills: &Kills) -> Outcome<(Place, Name)> {
             }
         }
     }
-    Err(Failure::File("found no acknowledged record in the log to damage".into()))
+    Err(Failure::File(
+        "found no acknowledged record in the log to damage".into(),
+    ))
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }

@@ -30,7 +30,10 @@ impl Folder {
         if fs::read_dir(&path).map_err(failed)?.next().is_some() {
             return Err(Failure::Usage(format!("{} isn't empty", path.display())));
         }
-        let folder = Self { path, keep: keep.is_some() };
+        let folder = Self {
+            path,
+            keep: keep.is_some(),
+        };
         Ok(folder)
     }
 
@@ -58,7 +61,10 @@ impl Folder {
     pub fn finish(mut self, held: bool, console: &Console) -> Outcome {
         if self.keep || !held {
             self.keep = true;
-            console.note("note", &format!("everything is kept in {}", self.path.display()));
+            console.note(
+                "note",
+                &format!("everything is kept in {}", self.path.display()),
+            );
         }
         Ok(())
     }

@@ -101,7 +101,9 @@ impl Files {
                 });
             }
         }
-        Err(Failure::Usage("found no files to load; name a folder with --input".into()))
+        Err(Failure::Usage(
+            "found no files to load; name a folder with --input".into(),
+        ))
     }
 
     /// Loads them all, path and content.
@@ -113,7 +115,10 @@ impl Files {
         for found in &self.found {
             if let Err(failure) = read(found, &mut content) {
                 // Somebody else's file, not the store's: the demo goes on without it.
-                complain(&format!("note: {}\n", failure.message().unwrap_or_default()));
+                complain(&format!(
+                    "note: {}\n",
+                    failure.message().unwrap_or_default()
+                ));
                 continue;
             }
             let key = key_of(&found.key);
@@ -138,15 +143,27 @@ impl Files {
 
     /// Reads all of them from the store; each must be there, and identical.
     pub fn compare(&mut self, db: &Db, screen: &mut Screen<'_>) -> Outcome {
-        let Comparison { identical, wrong, missing, refused, refusal } = self.read_all(db)?;
+        let Comparison {
+            identical,
+            wrong,
+            missing,
+            refused,
+            refusal,
+        } = self.read_all(db)?;
         if let Some(refusal) = &refusal {
             screen.quote(&format!("error: {refusal}"))?;
         }
         let differing = wrong + missing + refused;
         self.differing += differing;
         let told = match differing {
-            0 => format!("all {} read back, identical", text::plural(identical, "file")),
-            _ => format!("{} not read back as they were loaded", text::plural(differing, "file")),
+            0 => format!(
+                "all {} read back, identical",
+                text::plural(identical, "file")
+            ),
+            _ => format!(
+                "{} not read back as they were loaded",
+                text::plural(differing, "file")
+            ),
         };
         screen.verdict(differing == 0, &told)
     }
@@ -179,7 +196,10 @@ fn key_of(path: &[u8]) -> Vec<u8> {
 /// The places where real files are to be expected, best first.
 fn candidates() -> Vec<PathBuf> {
     let mut roots = Vec::new();
-    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().ok();
+    let sysroot = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .output()
+        .ok();
     if let Some(output) = sysroot.filter(|output| output.status.success())
         && let Ok(sysroot) = String::from_utf8(output.stdout)
     {

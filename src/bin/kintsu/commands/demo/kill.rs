@@ -62,7 +62,9 @@ pub struct Kills {
 impl Kills {
     /// Whether every acknowledged write was found each time.
     pub fn held(&self) -> bool {
-        self.rounds.iter().all(|round| round.found.lost == 0 && round.found.wrong == 0)
+        self.rounds
+            .iter()
+            .all(|round| round.found.lost == 0 && round.found.wrong == 0)
     }
 
     /// How many kills.
@@ -78,10 +80,17 @@ impl Kills {
     /// The records that the last writer had acknowledged, from the middle of its work on.
     pub fn recent(&self) -> impl Iterator<Item = Name> {
         let last_round = self.last.keys().map(|(round, _)| *round).max();
-        let of_last = self.last.iter().filter(move |((round, _), _)| Some(*round) == last_round);
+        let of_last = self
+            .last
+            .iter()
+            .filter(move |((round, _), _)| Some(*round) == last_round);
         of_last.flat_map(|((round, thread), last)| {
             let (round, thread) = (*round, *thread);
-            (last / 2..=*last).map(move |number| Name { round, thread, number })
+            (last / 2..=*last).map(move |number| Name {
+                round,
+                thread,
+                number,
+            })
         })
     }
 
@@ -90,7 +99,11 @@ impl Kills {
         let mut comparison = Comparison::default();
         for ((round, thread), last) in &self.last {
             for number in 0..=*last {
-                let name = Name { round: *round, thread: *thread, number };
+                let name = Name {
+                    round: *round,
+                    thread: *thread,
+                    number,
+                };
                 comparison.add(db.get(name.key()), |value| value == name.value())?;
             }
         }
@@ -137,14 +150,22 @@ pub fn run(
         let write_buffer_bytes = if is_last { 1 << 30 } else { 1 << 20 };
         let (last, time) = write_and_kill(store, round, write_buffer_bytes, slice)?;
         let acknowledged = last.values().map(|last| last + 1).sum();
-        kills.last.extend(last.into_iter().map(|(thread, last)| ((round, thread), last)));
+        kills.last.extend(
+            last.into_iter()
+                .map(|(thread, last)| ((round, thread), last)),
+        );
         if is_last {
             kills.crashed_copy = folder.copy_store(store, "copy-with-damaged-log")?;
         }
         let db = Options::new(store).create_if_missing(false).open()?;
         let report = db.recovery_report().clone();
         let found = look(&db, &kills)?;
-        let outcome = Round { acknowledged, found, time, report };
+        let outcome = Round {
+            acknowledged,
+            found,
+            time,
+            report,
+        };
         tell(round, &outcome, screen)?;
         kills.rounds.push(outcome);
         if is_last {
@@ -160,7 +181,12 @@ pub fn run(
 }
 
 fn tell(round: u32, outcome: &Round, screen: &mut Screen<'_>) -> Outcome {
-    let Round { acknowledged, found, time, report } = outcome;
+    let Round {
+        acknowledged,
+        found,
+        time,
+        report,
+    } = outcome;
     let held = found.lost == 0 && found.wrong == 0;
     let rate = text::count(text::per_second(*acknowledged, *time));
     screen.verdict(
@@ -195,7 +221,8 @@ fn write_and_kill(
     write_buffer_bytes: usize,
     slice: Duration,
 ) -> Outcome<(Last, Duration)> {
-    let failed = |error: std::io::Error| Failure::File(format!("could not run the writer: {error}"));
+    let failed =
+        |error: std::io::Error| Failure::File(format!("could not run the writer: {error}"));
     let program = std::env::current_exe().map_err(failed)?;
     let mut child = Command::new(program)
         .arg("demo-writer")

@@ -19,7 +19,10 @@ pub const PREFIX: &str = "written/";
 impl Name {
     /// Its key.
     pub fn key(&self) -> String {
-        format!("{PREFIX}{:04}/{:04}/{:012}", self.round, self.thread, self.number)
+        format!(
+            "{PREFIX}{:04}/{:04}/{:012}",
+            self.round, self.thread, self.number
+        )
     }
 
     /// The name that a key stands for.
@@ -48,12 +51,19 @@ mod tests {
 
     #[test]
     fn names_come_back_from_their_keys() {
-        let name = Name { round: 3, thread: 7, number: 1_234_567 };
+        let name = Name {
+            round: 3,
+            thread: 7,
+            number: 1_234_567,
+        };
         assert_eq!(Name::of_key(name.key().as_bytes()), Some(name));
         assert_eq!(Name::of_key(b"written/3/7/1234567"), None);
         assert_eq!(Name::of_key(b"files/a"), None);
         assert!((64..=2111).contains(&name.value().len()));
-        let next = Name { number: 1_234_568, ..name };
+        let next = Name {
+            number: 1_234_568,
+            ..name
+        };
         assert_ne!(name.value(), next.value());
     }
 }

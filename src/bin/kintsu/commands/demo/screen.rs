@@ -21,7 +21,11 @@ impl<'a> Screen<'a> {
     pub fn new(console: &'a mut Console) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colour = stdout_is_terminal() && !plain;
-        Self { console, colour, steps: 0 }
+        Self {
+            console,
+            colour,
+            steps: 0,
+        }
     }
 
     /// The headline.
@@ -62,11 +66,19 @@ impl<'a> Screen<'a> {
 
     /// Something that held or not.
     pub fn verdict(&mut self, held: bool, text: &str) -> Outcome {
-        if held { self.good(text) } else { self.bad(text) }
+        if held {
+            self.good(text)
+        } else {
+            self.bad(text)
+        }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// Each line goes out at once: whoever watches sees where it is.

@@ -52,7 +52,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
 
 fn write(db: &Db, round: u32, thread: u32) -> Outcome {
     for number in 0.. {
-        let name = Name { round, thread, number };
+        let name = Name {
+            round,
+            thread,
+            number,
+        };
         db.put(name.key(), name.value())?;
         let mut out = io::stdout().lock();
         let told = writeln!(out, "{thread} {number}").and_then(|()| out.flush());

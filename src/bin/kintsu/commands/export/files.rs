@@ -68,7 +68,11 @@ pub fn run(arguments: &Arguments, folder: &Path, console: &mut Console) -> Outco
             writeln!(console, "left out {}", text::plural(skipped, "key"))?;
         }
     }
-    if skipped > 0 { Err(Failure::Told(exit::OTHER)) } else { Ok(()) }
+    if skipped > 0 {
+        Err(Failure::Told(exit::OTHER))
+    } else {
+        Ok(())
+    }
 }
 
 fn check_all(arguments: &Arguments, db: &Db) -> Outcome {
@@ -77,7 +81,9 @@ fn check_all(arguments: &Arguments, db: &Db) -> Outcome {
     while let Some((key, _)) = range.next_ref()? {
         if let Err(why) = check(key).and_then(|()| check_place(key, &mut above)) {
             let key = escape(key);
-            return Err(Failure::Input(format!("key {key} can't be a file's path: {why}")));
+            return Err(Failure::Input(format!(
+                "key {key} can't be a file's path: {why}"
+            )));
         }
     }
     Ok(())
@@ -86,10 +92,16 @@ fn check_all(arguments: &Arguments, db: &Db) -> Outcome {
 /// Checks that no earlier key is a file where this one needs a folder. Keys come in order, so only
 /// those that this one begins with can be in its way; `above` holds them.
 fn check_place(key: &[u8], above: &mut Vec<Vec<u8>>) -> Result<(), &'static str> {
-    while above.last().is_some_and(|earlier| !key.starts_with(earlier)) {
+    while above
+        .last()
+        .is_some_and(|earlier| !key.starts_with(earlier))
+    {
         above.pop();
     }
-    if above.iter().any(|earlier| key.get(earlier.len()) == Some(&b'/')) {
+    if above
+        .iter()
+        .any(|earlier| key.get(earlier.len()) == Some(&b'/'))
+    {
         return Err(UNDER_A_FILE);
     }
     above.push(key.to_vec());
@@ -143,7 +155,11 @@ impl FileTree {
             let what = format!("{} isn't empty; --overwrite writes to it", root.display());
             return Err(Failure::Usage(what));
         }
-        Ok(Self { root: root.to_owned(), overwrite, folders: HashSet::new() })
+        Ok(Self {
+            root: root.to_owned(),
+            overwrite,
+            folders: HashSet::new(),
+        })
     }
 
     fn write(&mut self, key: &[u8], value: &[u8]) -> Result<(), Refused> {
@@ -154,7 +170,8 @@ impl FileTree {
             self.enter(parent)?;
         }
         let mut file = self.open(&path).map_err(|error| refusal(&path, &error))?;
-        file.write_all(value).map_err(|error| refusal(&path, &error))
+        file.write_all(value)
+            .map_err(|error| refusal(&path, &error))
     }
 
     /// Makes sure that `relative` is a real folder, and no link out of here.
@@ -217,9 +234,7 @@ fn sync_file_system(_folder: &File) -> io::Result<()> {
 fn refusal(path: &Path, error: &io::Error) -> Refused {
     match error.kind() {
         ErrorKind::NotADirectory => Refused::Key(UNDER_A_FILE.into()),
-        ErrorKind::AlreadyExists => {
-            Refused::Key(format!("{} is there already", path.display()))
-        }
+        ErrorKind::AlreadyExists => Refused::Key(format!("{} is there already", path.display())),
         ErrorKind::IsADirectory | ErrorKind::InvalidFilename | ErrorKind::InvalidInput => {
             Refused::Key(error.to_string())
         }
@@ -237,8 +252,18 @@ mod tests {
             assert_eq!(check(good), Ok(()), "{good:?}");
         }
         let bad = [
-            &b""[..], b"/", b"/etc/passwd", b"..", b"../x", b"a/../b", b"a/..", b".", b"./a", b"a//b",
-            b"a/", b"a\0b",
+            &b""[..],
+            b"/",
+            b"/etc/passwd",
+            b"..",
+            b"../x",
+            b"a/../b",
+            b"a/..",
+            b".",
+            b"./a",
+            b"a//b",
+            b"a/",
+            b"a\0b",
         ];
         for bad in bad {
             assert!(check(bad).is_err(), "{bad:?}");
@@ -249,7 +274,11 @@ mod tests {
     fn a_file_in_the_way_is_seen_however_far_away_its_key_is() {
         let mut above = Vec::new();
         for key in ["a", "a!", "a!/x", "a-", "ab"] {
-            let expected = if key == "a!/x" { Err(UNDER_A_FILE) } else { Ok(()) };
+            let expected = if key == "a!/x" {
+                Err(UNDER_A_FILE)
+            } else {
+                Ok(())
+            };
             assert_eq!(check_place(key.as_bytes(), &mut above), expected, "{key}");
         }
         let mut above = Vec::new();

@@ -24,13 +24,24 @@ struct Written {
 /// Exports to a file, or to standard output if its name is `-`.
 pub fn run(arguments: &Arguments, file: &Path, console: &mut Console) -> Outcome {
     let to_stdout = file == Path::new("-");
-    let by_name = if to_stdout && console.json { Format::Jsonl } else { Format::of(file) };
+    let by_name = if to_stdout && console.json {
+        Format::Jsonl
+    } else {
+        Format::of(file)
+    };
     let format = arguments.format.unwrap_or(by_name);
     let db = arguments.store.open_to_read(console)?;
     let range = arguments.range.open(&db)?;
     let mut progress = Progress::new(console, "exported", Some("record"), None);
     if to_stdout {
-        return copy(range, format, console.writer(), "standard output", &mut progress).map(drop);
+        return copy(
+            range,
+            format,
+            console.writer(),
+            "standard output",
+            &mut progress,
+        )
+        .map(drop);
     }
     let target = Target::create(file, arguments.overwrite)?;
     let written = target.fill(|out, name| copy(range, format, out, name, &mut progress))?;
@@ -65,7 +76,8 @@ fn copy(
     while let Some((key, value)) = range.next_ref()? {
         line.clear();
         format.write(key, &value, &mut line);
-        out.write_all(line.as_bytes()).map_err(|error| Failure::write(name, &error))?;
+        out.write_all(line.as_bytes())
+            .map_err(|error| Failure::write(name, &error))?;
         written.records += 1;
         written.bytes += line.len() as u64;
         progress.tell_if_due(written.records, written.bytes);
@@ -92,10 +104,17 @@ impl Target {
             }
             Ok(metadata) if !metadata.is_file() => {
                 let file = File::options().write(true).open(&path).map_err(failed)?;
-                return Ok(Self { file, path, temporary: None });
+                return Ok(Self {
+                    file,
+                    path,
+                    temporary: None,
+                });
             }
             Ok(_) if !overwrite => {
-                let what = format!("{} is there already; --overwrite replaces it", path.display());
+                let what = format!(
+                    "{} is there already; --overwrite replaces it",
+                    path.display()
+                );
                 return Err(Failure::Usage(what));
             }
             Ok(_) => {}
@@ -107,7 +126,11 @@ impl Target {
         let temporary = PathBuf::from(temporary);
         let file = File::create_new(&temporary)
             .map_err(|error| Failure::file("create", &temporary, &error))?;
-        Ok(Self { file, path, temporary: Some(temporary) })
+        Ok(Self {
+            file,
+            path,
+            temporary: Some(temporary),
+        })
     }
 
     /// Has `write` fill the file, then publishes it; removes it if that fails.
@@ -135,9 +158,14 @@ impl Target {
         if let Some(temporary) = &self.temporary {
             self.file.sync_all().map_err(failed)?;
             fs::rename(temporary, &self.path).map_err(failed)?;
-            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = self
+                .path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
             let folder = folder.unwrap_or(Path::new("."));
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(failed)?;
         }
         Ok(written)
     }

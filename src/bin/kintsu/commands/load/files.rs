@@ -22,7 +22,11 @@ impl Folder {
     /// Finds all regular files under `root`, in the order of their keys. Links and special files are
     /// skipped and counted; so is `store`, if it lies there, or it would be loaded into itself.
     pub fn survey(root: &Path, store: &Path, console: &Console) -> Outcome<Self> {
-        let mut folder = Self { files: Vec::new(), bytes: 0, skipped: 0 };
+        let mut folder = Self {
+            files: Vec::new(),
+            bytes: 0,
+            skipped: 0,
+        };
         let mut walk = Walk::new(root, store);
         for found in &mut walk {
             let found = found?;
@@ -36,9 +40,14 @@ impl Folder {
             }
         }
         if walk.met {
-            console.warn(&format!("{} is the store itself; it was left out", store.display()));
+            console.warn(&format!(
+                "{} is the store itself; it was left out",
+                store.display()
+            ));
         }
-        folder.files.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        folder
+            .files
+            .sort_unstable_by(|one, other| one.key.cmp(&other.key));
         Ok(folder)
     }
 
@@ -70,7 +79,8 @@ pub fn read(found: &Found, content: &mut Vec<u8>) -> Outcome {
     content.clear();
     let read = File::open(&found.path)
         .and_then(|file| file.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(content));
-    read.map(drop).map_err(|error| Failure::file("read", &found.path, &error))
+    read.map(drop)
+        .map_err(|error| Failure::file("read", &found.path, &error))
 }
 
 fn check(found: &Found, bytes: u64) -> Outcome {

@@ -96,7 +96,8 @@ impl<'a> Loader<'a> {
     /// The promise of this command: first the sync, then the word.
     fn report(&mut self) -> Outcome {
         self.sync()?;
-        self.progress.tell(self.durable.records, self.durable.input_bytes);
+        self.progress
+            .tell(self.durable.records, self.durable.input_bytes);
         Ok(())
     }
 
