@@ -72,7 +72,7 @@ impl Engine {
             oldest_view,
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
-            keyspaces: keyspaces.trees().map(|tree| of_tree(tree)).collect(),
+            keyspaces: keyspaces.trees().map(of_tree).collect(),
         }
     }
 }
