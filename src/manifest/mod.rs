@@ -206,6 +206,7 @@ impl Manifest {
     }
 
     /// The failure after which nothing is written any more.
+    #[cfg(test)]
     #[must_use]
     pub fn poisoned(&self) -> Option<Arc<str>> {
         self.poisoned.clone()

@@ -76,12 +76,11 @@ struct Descent<'a> {
     leaf_hint: u32,
 }
 
-/// A node of the index on the way to a target, whose hint it sees so.
+/// A node of the index on the way to a target.
 #[derive(Clone, Copy)]
 struct Step<'a> {
     position: u32,
     node: &'a IndexNode,
-    hint: u32,
 }
 
 /// Where a search ended: right before its target.
@@ -317,11 +316,7 @@ impl Memtable {
         let mut hint = self.seen_from(node, target.key);
         let mut past = Past::NONE;
         loop {
-            visit(Step {
-                position,
-                node,
-                hint,
-            });
+            visit(Step { position, node });
             let next = match node.nearest(hint) {
                 Some(link) if link.hint() == hint || node.has_equal() => {
                     self.next_by_keys(node, level, hint, target, &mut past)
@@ -523,7 +518,6 @@ impl Memtable {
         Step {
             position,
             node: self.index_node(position),
-            hint: 0,
         }
     }
 
