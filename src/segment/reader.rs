@@ -182,6 +182,12 @@ impl Segment {
         self.footer.identity.keyspace
     }
 
+    /// Data blocks in it.
+    #[cfg(test)]
+    pub(crate) fn blocks(&self) -> u64 {
+        self.properties.blocks
+    }
+
     /// Bytes of memory that the filter takes.
     #[must_use]
     pub fn filter_bytes(&self) -> u64 {
