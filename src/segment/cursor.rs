@@ -76,9 +76,10 @@ impl SegmentCursor {
         self.block = None;
         self.steps = 0;
         self.ahead_bytes = AHEAD_BYTES_MIN;
-        self.block = Some(self.segment.block(number)?);
+        let block = self.segment.block(number)?;
+        self.place.reset(&block);
+        self.block = Some(block);
         self.number = number;
-        self.place.reset();
         Ok(())
     }
 
@@ -96,9 +97,9 @@ impl SegmentCursor {
         } else {
             self.block_ahead(number)?
         };
+        self.place.reset(&block);
         self.block = Some(block);
         self.number = number;
-        self.place.reset();
         Ok(())
     }
 

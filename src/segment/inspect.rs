@@ -340,7 +340,7 @@ fn block_content(section: Bytes) -> (InspectedContent, Result<(), String>) {
     let walk = || {
         let block = Block::parse(section)?;
         let mut cursor = BlockCursor::default();
-        cursor.reset();
+        cursor.reset(&block);
         while cursor.next(&block)? {
             entries += 1;
             let key = cursor.entry(&block).map_or(&[][..], |entry| entry.key);

@@ -222,7 +222,7 @@ impl Segment {
         Ok(found.map(|entry| Found {
             version: entry.version,
             kind: entry.kind,
-            value: block.into_slice(entry.value..entry.next),
+            value: block.into_value(&entry),
         }))
     }
 
