@@ -33,6 +33,7 @@ impl Segment {
                 }
             };
             let mut cursor = BlockCursor::default();
+            cursor.reset();
             loop {
                 match self.checked(number, cursor.next(&block)) {
                     Ok(true) => {}
