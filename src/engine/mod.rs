@@ -9,6 +9,7 @@ mod catalog;
 mod commit;
 mod compaction;
 mod flush;
+mod folder;
 mod jobs;
 mod merge;
 mod queue;

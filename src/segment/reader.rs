@@ -182,18 +182,6 @@ impl Segment {
         self.footer.identity.keyspace
     }
 
-    /// Data blocks in it.
-    #[must_use]
-    pub fn blocks(&self) -> u64 {
-        self.properties.blocks
-    }
-
-    /// Distinct keys in it.
-    #[must_use]
-    pub fn keys(&self) -> u64 {
-        self.properties.keys
-    }
-
     /// Bytes of memory that the filter takes.
     #[must_use]
     pub fn filter_bytes(&self) -> u64 {

@@ -2,7 +2,7 @@
 //! Pure: reads, and writes nothing.
 
 use crate::error::Result;
-use crate::types::{Index, LogFileMeta, Lsn, Term};
+use crate::types::{LogFileMeta, Lsn};
 
 use super::format::{RecordHeader, RecordKind, UNIT_BYTES};
 use super::identifiers::{Identifier, IdentifierTable, Lookup};
@@ -425,13 +425,5 @@ impl Judge<'_> {
         }
         self.lose(start, to, found, None);
         None
-    }
-}
-
-/// What of a loss matters for the log's order: an index that it superseded from, and its own.
-impl Loss {
-    /// The index and term of the record, if known.
-    pub fn identity(&self) -> Option<(Index, Term)> {
-        self.mark.map(|mark| (mark.index, mark.term))
     }
 }

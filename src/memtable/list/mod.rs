@@ -76,12 +76,11 @@ struct Descent<'a> {
     leaf_hint: u32,
 }
 
-/// A node of the index on the way to a target, whose hint it sees so.
+/// A node of the index on the way to a target.
 #[derive(Clone, Copy)]
 struct Step<'a> {
     position: u32,
     node: &'a IndexNode,
-    hint: u32,
 }
 
 /// Where a search ended: right before its target.
@@ -317,19 +316,14 @@ impl Memtable {
         let mut hint = self.seen_from(node, target.key);
         let mut past = Past::NONE;
         loop {
-            visit(Step {
-                position,
-                node,
-                hint,
-            });
-            let (nearest, tied) = node.nearest(hint);
-            let mut next = nearest.map(|link| {
-                let hint = hint::beyond(link.hint(), hint, target.key);
-                (link.position(), hint)
-            });
-            if tied && let Some(tie) = self.last_tied(node, level, hint, target, &mut past) {
-                next = Some(tie);
-            }
+            visit(Step { position, node });
+            let next = match node.nearest(hint) {
+                Some(link) if link.hint() == hint || node.has_equal() => {
+                    self.next_by_keys(node, level, hint, target, &mut past)
+                }
+                Some(link) => Some((link.position(), hint::beyond(link.hint(), hint, target.key))),
+                None => None,
+            };
             if level == 0 {
                 let (before, place_hint) = next.unwrap_or((node.anchor, hint));
                 return Some(Descent {
@@ -345,10 +339,10 @@ impl Memtable {
         }
     }
 
-    /// Of the slots whose hint is the target's the one that names the last before the target: what it
-    /// names, and the target's hint from there.
+    /// Where to go on from a node where hints don't decide, since slots share one or have the target's
+    /// own: what the last slot before the target names, and the target's hint from there.
     #[inline(never)]
-    fn last_tied(
+    fn next_by_keys(
         &self,
         node: &IndexNode,
         level: u64,
@@ -356,8 +350,14 @@ impl Memtable {
         target: Target<'_>,
         past: &mut Past,
     ) -> Option<(u32, u32)> {
-        let mut last: Option<(u32, u32, Node<'_>)> = None;
+        let mut below: Option<Link> = None;
+        let mut tied: Option<(u32, u32, Node<'_>)> = None;
         for &link in node.words().as_slice() {
+            if link.hint() < hint
+                && below.is_none_or(|below| self.order(below, link, level) == Ordering::Less)
+            {
+                below = Some(link);
+            }
             if link.hint() != hint {
                 continue;
             }
@@ -366,8 +366,8 @@ impl Memtable {
             match target.compare(node, hint) {
                 Ok(hint) => {
                     let is_later = |last: Node<'_>| node.order(last) == Ordering::Greater;
-                    if last.is_none_or(|(_, _, last)| is_later(last)) {
-                        last = Some((link.position(), hint, node));
+                    if tied.is_none_or(|(_, _, last)| is_later(last)) {
+                        tied = Some((link.position(), hint, node));
                     }
                 }
                 Err(not_before) => {
@@ -378,7 +378,12 @@ impl Memtable {
                 }
             }
         }
-        last.map(|(position, hint, _)| (position, hint))
+        if let Some((position, hint, _)) = tied {
+            return Some((position, hint));
+        }
+        let below = below?;
+        let hint = hint::beyond(below.hint(), hint, target.key);
+        Some((below.position(), hint))
     }
 
     /// The position of the entry by which a slot of an index node is ordered.
@@ -426,9 +431,10 @@ impl Memtable {
         if gap.same {
             return None;
         }
+        // Before the node is written: the next node is far away, and copying fills the time.
+        let mut onward = self.onward(target, &gap);
         let (position, node) = Node::write(&self.nodes, entry);
         loop {
-            let onward = self.onward(target, gap.before.hint, gap.link);
             node.link().store(onward.0, Memory::Relaxed);
             let link = Link::new(gap.before.hint, position);
             // Release: the node is written before anyone sees it, its link included.
@@ -451,13 +457,14 @@ impl Memtable {
                 // Another thread was first: its copy is in, ours lies unused.
                 return None;
             }
+            onward = self.onward(target, &gap);
         }
     }
 
-    /// The link from the target to where `link` leads, past the target, from a place that sees the
-    /// target under `hint`.
+    /// The link from the target to the first node after its gap.
     #[inline]
-    fn onward(&self, target: Target<'_>, hint: u32, link: Link) -> Link {
+    fn onward(&self, target: Target<'_>, gap: &Gap<'_>) -> Link {
+        let (hint, link) = (gap.before.hint, gap.link);
         if link.position() == 0 || hint::carries_over(hint, link.hint()) {
             return link;
         }
@@ -511,7 +518,6 @@ impl Memtable {
         Step {
             position,
             node: self.index_node(position),
-            hint: 0,
         }
     }
 
@@ -559,22 +565,22 @@ impl Memtable {
         (new_node.anchor == position).then_some(new_node)
     }
 
-    /// A new node with what the words name, anchored at the first.
+    /// A new node with what the words name, which are in order, anchored at the first.
     fn split_off(&self, words: &[Link], level: u64) -> u32 {
-        let anchor = self.entry_of(words[0], level);
-        let anchor_key = self.node_at(anchor).key();
-        let first = if level == 0 { 0 } else { words[0].position() };
-        let target = Target {
-            key: anchor_key,
-            version: Version::default(),
-        };
+        let (own, others) = (words[0], &words[1..]);
+        let anchor = self.entry_of(own, level);
+        let first = if level == 0 { 0 } else { own.position() };
         let mut seen = [Link::END; index::SLOTS];
-        for (seen, &link) in seen.iter_mut().zip(&words[1..]) {
-            let key = self.node_at(self.entry_of(link, level)).key();
-            let bit = hint::difference(target.key, key, 0);
-            *seen = Link::new(hint::hint(bit, key), link.position());
+        for (seen, &link) in seen.iter_mut().zip(others) {
+            *seen = if hint::carries_over(own.hint(), link.hint()) {
+                link
+            } else {
+                let key = self.node_at(self.entry_of(link, level)).key();
+                let bit = hint::difference(self.node_at(anchor).key(), key, 0);
+                Link::new(hint::hint(bit, key), link.position())
+            };
         }
-        IndexNode::write(&self.index, anchor, first, &seen[..words.len() - 1])
+        IndexNode::write(&self.index, anchor, first, &seen[..others.len()])
     }
 
     /// The position of the last entry; 0 if there is none.
@@ -743,3 +749,6 @@ impl AsRef<[u8]> for Walker {
         self.entry().map_or(&[], |entry| entry.value)
     }
 }
+
+#[cfg(test)]
+mod tests;

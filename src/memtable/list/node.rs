@@ -51,7 +51,7 @@ struct Header {
     is_large: bool,
 }
 
-const _: () = assert!(size_of::<Header>() % UNIT == 0 && align_of::<Header>() <= UNIT);
+const _: () = assert!(size_of::<Header>().is_multiple_of(UNIT) && align_of::<Header>() <= UNIT);
 
 /// A node that is written whole: nothing but its link ever changes again.
 #[derive(Clone, Copy)]
