@@ -33,7 +33,7 @@ impl Segment {
                 }
             };
             let mut cursor = BlockCursor::default();
-            cursor.reset();
+            cursor.reset(&block);
             loop {
                 match self.checked(number, cursor.next(&block)) {
                     Ok(true) => {}
