@@ -75,7 +75,7 @@ impl fmt::Display for Damage {
 }
 
 /// Everything that can go wrong.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The disk answered with an error where nothing of the store is endangered (a failed read, a
@@ -87,7 +87,7 @@ pub enum Error {
         /// To which file.
         path: PathBuf,
         /// The operating system's answer.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The disk is full. Reads go on; writes succeed again once there is room.
     #[error("no space left to {action} {}; free some and try again", path.display())]
@@ -307,7 +307,7 @@ impl Error {
             _ => Self::Io {
                 action,
                 path,
-                source,
+                source: Arc::new(source),
             },
         }
     }

@@ -20,6 +20,7 @@ mod format;
 mod index;
 mod inspect;
 mod reader;
+mod salvage;
 #[cfg(test)]
 mod tests;
 mod verify;

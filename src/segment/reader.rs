@@ -183,15 +183,9 @@ impl Segment {
     }
 
     /// Data blocks in it.
-    #[must_use]
-    pub fn blocks(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn blocks(&self) -> u64 {
         self.properties.blocks
-    }
-
-    /// Distinct keys in it.
-    #[must_use]
-    pub fn keys(&self) -> u64 {
-        self.properties.keys
     }
 
     /// Bytes of memory that the filter takes.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::File;
-use super::disk::read_full;
+use super::disk::{FILE_BYTES_MAX, read_full};
 
 /// Alignment of offset, length and memory that direct reads ask for at most on common disks.
 const ALIGN: usize = 4096;
@@ -53,6 +53,18 @@ impl DirectFile {
         }
     }
 
+    /// Whether reads are still direct.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
+    }
+
+    /// Drops pages before reads from now on.
+    pub(super) fn give_up_direct(&self) -> io::Result<()> {
+        stop_direct(&self.file)?;
+        self.direct.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn read_direct(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let room = buffer.len().min(CHUNK_BYTES).next_multiple_of(ALIGN) + ALIGN;
         let mut memory = vec![0; room + ALIGN];
@@ -89,16 +101,15 @@ impl DirectFile {
 
 impl File for DirectFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if buffer.is_empty() {
+        if buffer.is_empty() || offset >= FILE_BYTES_MAX {
             return Ok(0);
         }
-        if self.direct.load(Ordering::Relaxed) {
+        if self.is_direct() {
             match self.read_direct(buffer, offset) {
                 // Some file systems take the flag at open and refuse the first read; some disks
                 // have blocks larger than `ALIGN`.
                 Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                    stop_direct(&self.file)?;
-                    self.direct.store(false, Ordering::Relaxed);
+                    self.give_up_direct()?;
                 }
                 done => return done,
             }

@@ -90,7 +90,7 @@ impl Vfs for DiskVfs {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        fs::File::open(path)?.sync_all()
+        fs::File::open(or_working_folder(path))?.sync_all()
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
@@ -111,11 +111,7 @@ impl Vfs for DiskVfs {
         // Asked before the folder is made, the answer is that of the folder which will hold it.
         let mut path = path;
         loop {
-            match file_system::of(if path.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                path
-            }) {
+            match file_system::of(or_working_folder(path)) {
                 Err(error) if error.kind() == ErrorKind::NotFound => match path.parent() {
                     Some(above) => path = above,
                     None => return Err(error),
@@ -128,10 +124,15 @@ impl Vfs for DiskVfs {
 
 /// The folder that holds `path`.
 fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-        Some(folder) => folder,
-        None => path,
+    path.parent().map_or(path, or_working_folder)
+}
+
+/// The empty path, as the parent of a bare name, is the working folder.
+fn or_working_folder(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
     }
 }
 
@@ -177,23 +178,37 @@ impl File for DiskFile {
     }
 
     fn preallocate(&self, len: u64) -> io::Result<()> {
-        let before = self.len()?;
-        let done = match allocate(&self.0, len) {
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                write_zeros(&self.0, before, len)
-            }
-            done => done,
-        };
-        if done.is_err() {
-            // A full disk may have given a part: give it back, and keep the first error.
-            let _ = self.0.set_len(before);
-        }
-        done
+        preallocate_by(allocate, &self.0, len)
     }
 }
 
+/// Preallocates by `allocate`, or by writing zeros where that is `Unsupported`.
+fn preallocate_by(
+    allocate: impl Fn(&fs::File, u64) -> io::Result<()>,
+    file: &fs::File,
+    len: u64,
+) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    let done = match allocate(file, len) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => write_zeros(file, before, len),
+        done => done,
+    };
+    if done.is_err() {
+        // A full disk may have given a part: give it back, and keep the first error.
+        let _ = file.set_len(before);
+    }
+    done
+}
+
+/// Where no file reaches: offsets from here on, which may come from a damaged file, aren't worth the
+/// kernel's refusal.
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 62;
+
 /// Reads until the buffer is full or the file ends.
 pub(super) fn read_full(file: &fs::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    if offset >= FILE_BYTES_MAX {
+        return Ok(0);
+    }
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset.saturating_add(filled as u64)) {

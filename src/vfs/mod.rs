@@ -5,6 +5,17 @@
 //! - creating, renaming or removing a name is durable only after [`Vfs::sync_dir`] of its folder;
 //! - [`Vfs::rename`] replaces an existing target in one step;
 //! - an error from a sync means that what was written since the last good sync may be gone for good.
+//!
+//! Besides:
+//! - a file may be open several times; all see each write at once, and a sync through one covers
+//!   what was written through all;
+//! - calls on one file may come from several threads at a time; overlapping writes don't;
+//! - paths are those that the caller of the store gave, with names of its files joined to them;
+//! - errors are told apart by [`io::Error::kind`] alone, so the kinds named below matter, and so do
+//!   `StorageFull`, `QuotaExceeded` and `ReadOnlyFilesystem`.
+//!
+//! [`DiskVfs`] is the real disk. With the feature `testing` there are also a simulated one and a
+//! wrapper that injects faults: see `kintsu::testing`.
 
 #[cfg(not(unix))]
 compile_error!(
@@ -57,6 +68,10 @@ pub enum Access {
 }
 
 /// A file. Positional, so that threads share one without a lock.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "it asks the disk and can fail; a file is no container"
+)]
 pub trait File: Send + Sync + Debug {
     /// Reads until `buffer` is full or the file ends; returns the bytes read. Interrupted calls are
     /// taken up again.

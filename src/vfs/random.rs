@@ -74,3 +74,41 @@ impl SeededRng {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_reached_and_not_passed() {
+        let mut rng = SeededRng::new(1);
+        let below: Vec<u64> = (0..200).map(|_| rng.below(5)).collect();
+        assert!((0..5).all(|wanted| below.contains(&wanted)) && below.iter().all(|got| *got < 5));
+        let between: Vec<u64> = (0..200).map(|_| rng.between(7, 9)).collect();
+        assert!([7, 8, 9].iter().all(|wanted| between.contains(wanted)));
+        assert!(between.iter().all(|got| (7..=9).contains(got)));
+        assert_eq!(
+            (rng.below(0), rng.between(9, 7), rng.between(4, 4)),
+            (0, 9, 4)
+        );
+        assert!(rng.between(0, u64::MAX) > 0);
+        assert_eq!((0..1000).filter(|_| rng.one_in(0)).count(), 0);
+        assert_eq!((0..1000).filter(|_| rng.one_in(1)).count(), 1000);
+        assert!((150..350).contains(&(0..1000).filter(|_| rng.one_in(4)).count()));
+    }
+
+    #[test]
+    fn items_are_picked_and_shuffled_without_loss() {
+        let mut rng = SeededRng::new(2);
+        assert_eq!(rng.pick::<u8>(&[]), None);
+        let mut items: Vec<u64> = (0..50).collect();
+        assert!(items.contains(rng.pick(&items).unwrap()));
+        rng.shuffle(&mut items);
+        assert!(!items.is_sorted());
+        items.sort_unstable();
+        assert_eq!(items, (0..50).collect::<Vec<u64>>());
+        let bytes = rng.bytes(13);
+        assert_eq!(bytes.len(), 13);
+        assert!(bytes[8..].iter().any(|byte| *byte != 0));
+    }
+}

@@ -258,14 +258,15 @@ fn a_crash_follows_from_its_seed_and_leaves_the_old_disk_alone() {
         "all that is left is durable"
     );
     assert_eq!(vfs.read_file("a").unwrap(), vec![2; 40_960]);
+    // Neither sees what the other does from now on.
     file.write_at(&[9; 10], 0).unwrap();
-    assert_eq!(
-        crashed.read_file("a"),
-        vfs.crash(5, TearUnit::Sector)
-            .read_file("a")
-            .map(|_| { crashed.read_durable("a").unwrap() })
-    );
-    assert!(!crashed.read_file("a").unwrap().starts_with(&[9; 10]));
+    crashed
+        .open(path("a"), Access::Write)
+        .unwrap()
+        .write_at(&[8; 10], 0)
+        .unwrap();
+    assert!(vfs.read_file("a").unwrap().starts_with(&[9; 10]));
+    assert!(crashed.read_file("a").unwrap().starts_with(&[8; 10]));
 }
 
 #[test]
@@ -350,6 +351,29 @@ fn a_rename_is_one_step() {
         outcomes(&vfs, "a", TearUnit::Sector),
         BTreeSet::from([Some(b"new".to_vec())])
     );
+}
+
+#[test]
+fn a_forgotten_rename_leaves_the_old_file_to_those_after_it() {
+    let vfs = MemoryVfs::new();
+    vfs.write_file("a", b"old");
+    vfs.write_file("a.tmp", b"new");
+    vfs.rename(path("a.tmp"), path("a")).unwrap();
+    vfs.rename(path("a"), path("b")).unwrap();
+    let seen: BTreeSet<_> = (0..400)
+        .map(|seed| {
+            let crashed = vfs.crash(seed, TearUnit::Sector);
+            (crashed.read_file("a"), crashed.read_file("b"))
+        })
+        .collect();
+    let [old, new] = [b"old", b"new"].map(|bytes| Some(bytes.to_vec()));
+    let wanted = [
+        (old.clone(), None),
+        (new.clone(), None),
+        (old, new.clone()),
+        (None, new),
+    ];
+    assert_eq!(seen, BTreeSet::from(wanted));
 }
 
 #[test]
@@ -627,15 +651,14 @@ fn lost_pages_never_reach_the_disk() {
         let durable = vfs.read_durable("a").unwrap();
         assert_eq!(&durable[..4096], disk, "a second sync proves nothing");
         assert_eq!(&durable[4096..], &[0; 6000 - 4096]);
-        vfs.drop_caches();
-        assert_eq!(vfs.read_file("a").unwrap(), durable);
-        // Written anew, they do.
+        // Written anew they do, and they alone.
         file.write_at(&[2; 512], 0).unwrap();
         file.sync_data().unwrap();
-        assert_eq!(
-            vfs.read_durable("a").unwrap()[..513],
-            [&[2; 512][..], &[1]].concat()
-        );
+        let durable = vfs.read_durable("a").unwrap();
+        assert_eq!(durable[..513], [&[2; 512][..], &[1]].concat());
+        assert_eq!(durable[512..4096], disk[512..]);
+        vfs.drop_caches();
+        assert_eq!(vfs.read_file("a").unwrap(), durable);
     }
 }
 
