@@ -75,7 +75,7 @@ impl fmt::Display for Damage {
 }
 
 /// Everything that can go wrong.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The disk answered with an error where nothing of the store is endangered (a failed read, a
@@ -87,7 +87,7 @@ pub enum Error {
         /// To which file.
         path: PathBuf,
         /// The operating system's answer.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The disk is full. Reads go on; writes succeed again once there is room.
     #[error("no space left to {action} {}; free some and try again", path.display())]
@@ -225,6 +225,20 @@ pub enum Error {
         /// What was asked for and what the log holds.
         why: String,
     },
+    /// An entry can't go into a sorted file where it was put: the order of the table would break.
+    #[error("{}: {why}", path.display())]
+    TableOrder {
+        /// The file being written.
+        path: PathBuf,
+        /// The entry, and what it breaks.
+        why: String,
+    },
+    /// An edit of the manifest contradicts it: a mistake in the caller, not on disk. Nothing was done.
+    #[error("manifest edit: {why}")]
+    ManifestEdit {
+        /// What was asked for and what the manifest says.
+        why: String,
+    },
     /// Both copies of term and vote are lost, or older than the log: this member's identity is dead.
     #[error("{}: term and vote are lost ({why}); rejoin under a new member id", path.display())]
     VoteLost {
@@ -293,7 +307,7 @@ impl Error {
             _ => Self::Io {
                 action,
                 path,
-                source,
+                source: Arc::new(source),
             },
         }
     }

@@ -1,5 +1,4 @@
-//! Kintsu: an embedded, log-structured key-value store that survives the bad day.
-
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
 mod api;
@@ -18,8 +17,31 @@ mod types;
 pub mod vfs;
 pub mod wal;
 
-pub use error::{Damage, Error, Reaction, Result};
-pub use types::{
-    BATCH_BYTES_MAX, Durability, Index, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KeyspaceId, Lsn,
-    Mode, SegmentNumber, StoreId, Term, VALUE_BYTES_MAX, Version,
+#[cfg(feature = "testing")]
+pub use api::Ticket;
+pub use api::{Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, salvage};
+pub use bytes::Bytes;
+pub use engine::{
+    DEFAULT_KEYSPACE, Job, KeyspaceStatistics, RecoveryReport, Statistics, VerifyProgress,
+    VerifyReport, WriteBatch, verify,
 };
+pub use error::{Damage, Error, Reaction, Result};
+pub use options::{Background, Options, Progress};
+pub use types::{
+    BATCH_BYTES_MAX, Durability, Index, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KeyspaceId,
+    LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, StreamId, Term, VALUE_BYTES_MAX,
+    Version,
+};
+
+/// What is on disk, shown as it is, damage included: for tools.
+pub mod inspect {
+    pub use crate::manifest::{
+        Change as ManifestChange, Inspected as InspectedManifest, KeyspaceState, ManifestState,
+        Part as ManifestPart, Side as ManifestSide, inspect as manifest,
+    };
+    pub use crate::segment::{
+        Inspected as InspectedSegment, InspectedContent as SegmentContent, SegmentFooter,
+        SegmentIdentity, SegmentProperties, inspect as segment,
+    };
+    pub use crate::types::SegmentMeta;
+}

@@ -1,1 +1,260 @@
-//! Validated configuration.
+//! Validated configuration of a store.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::environment::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::error::{Error, Result};
+use crate::types::Durability;
+use crate::vfs::{DiskVfs, Vfs};
+
+/// Who drives flush, compaction and the log's upkeep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Background {
+    /// Threads of the store's own.
+    #[default]
+    Threads,
+    /// Nobody but the caller's `step` calls, and writers that find no room: for simulations, where
+    /// the whole store runs in one thread in an order that a seed decides.
+    Manual,
+}
+
+/// How far a long open has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of log read so far.
+    pub bytes_done: u64,
+    /// Bytes of log to read.
+    pub bytes_total: u64,
+}
+
+/// Told how far a long open has come.
+pub type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How a store is opened. Every limit is explicit; [`Options::validate`] holds the ranges.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path();
+/// let db = kintsu::Options::new(path).write_buffer_bytes(16 << 20).open()?;
+/// # Ok::<(), kintsu::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) path: PathBuf,
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) background: Background,
+    pub(crate) create_if_missing: bool,
+    pub(crate) read_only: bool,
+    pub(crate) allow_unsafe_file_system: bool,
+    pub(crate) durability: Durability,
+    pub(crate) write_buffer_bytes: usize,
+    pub(crate) log_file_bytes: u64,
+    pub(crate) log_bytes_before_flush: u64,
+    pub(crate) log_buffer_bytes: usize,
+    pub(crate) identifier_delay: Duration,
+    pub(crate) block_bytes: usize,
+    pub(crate) block_cache_bytes: u64,
+    pub(crate) filter_bits_per_key: u32,
+    pub(crate) segment_bytes: u64,
+    pub(crate) level_base_bytes: u64,
+    pub(crate) level0_segments_compact: usize,
+    pub(crate) level0_segments_stop: usize,
+    pub(crate) progress: Option<ProgressCallback>,
+    pub(crate) tolerate_damage: bool,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("path", &self.path)
+            .field("background", &self.background)
+            .field("read_only", &self.read_only)
+            .field("durability", &self.durability)
+            .field("write_buffer_bytes", &self.write_buffer_bytes)
+            .field("log_file_bytes", &self.log_file_bytes)
+            .field("block_cache_bytes", &self.block_cache_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One setter an option: `name: type` with its doc.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+        impl Options {
+            $($(#[$doc])* #[must_use] pub fn $name(mut self, $name: $type) -> Self {
+                self.$name = $name;
+                self
+            })*
+        }
+    };
+}
+
+setters! {
+    /// Whether an empty or missing folder becomes a new store. Default: true.
+    create_if_missing: bool;
+    /// Opens without writing a byte and without the lock, beside a live writer if there is one. Shows
+    /// what was in the files when it was opened. Default: false.
+    read_only: bool;
+    /// Opens on a file system that can't keep the promises (a network share, say). Default: false.
+    allow_unsafe_file_system: bool;
+    /// What an acknowledged write survives unless the write says otherwise. Default:
+    /// [`Durability::Disk`].
+    durability: Durability;
+    /// Memory for writes not yet flushed; up to three times this while flushing. 64 KiB to 16 GiB,
+    /// default 64 MiB.
+    write_buffer_bytes: usize;
+    /// Length of a log file. 64 KiB to 2 GiB, default 64 MiB.
+    log_file_bytes: u64;
+    /// Log written since the last flush began that starts another one even if the write buffer isn't
+    /// full; bounds the time that an open takes. 64 KiB to 1 TiB, default 256 MiB.
+    log_bytes_before_flush: u64;
+    /// Memory for [`Durability::Buffered`] writes before they go to the operating system. 0 to 64 MiB,
+    /// default 256 KiB.
+    log_buffer_bytes: usize;
+    /// How long after its sync a record's identifier may become durable; 0 = before the
+    /// acknowledgement. At most 10 s, default 10 ms.
+    identifier_delay: Duration;
+    /// Entries a segment block holds, in bytes. 256 to 1 MiB, default 4 KiB.
+    block_bytes: usize;
+    /// Memory for verified blocks. Default 64 MiB.
+    block_cache_bytes: u64;
+    /// Bits of Bloom filter for each key in a segment; 0 = no filter. At most 64, default 10.
+    filter_bits_per_key: u32;
+    /// Where compaction cuts segments. 4 KiB to 16 GiB, default 64 MiB.
+    segment_bytes: u64;
+    /// Bytes in level 1 before compaction moves some on; each further level has ten times as much.
+    /// 4 KiB to 1 TiB, default 256 MiB.
+    level_base_bytes: u64;
+    /// Segments in level 0 that start a compaction. 2 to 64, default 4.
+    level0_segments_compact: usize;
+    /// Segments in level 0 at which writers wait for a compaction. Above `level0_segments_compact`, at most
+    /// 1,024, default 24.
+    level0_segments_stop: usize;
+}
+
+impl Options {
+    /// The defaults, for a store in the folder `path`.
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            vfs: Arc::new(DiskVfs),
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy::default()),
+            background: Background::Threads,
+            create_if_missing: true,
+            read_only: false,
+            allow_unsafe_file_system: false,
+            durability: Durability::Disk,
+            write_buffer_bytes: 64 << 20,
+            log_file_bytes: 64 << 20,
+            log_bytes_before_flush: 256 << 20,
+            log_buffer_bytes: 256 << 10,
+            identifier_delay: Duration::from_millis(10),
+            block_bytes: 4 << 10,
+            block_cache_bytes: 64 << 20,
+            filter_bits_per_key: 10,
+            segment_bytes: 64 << 20,
+            level_base_bytes: 256 << 20,
+            level0_segments_compact: 4,
+            level0_segments_stop: 24,
+            progress: None,
+            tolerate_damage: false,
+        }
+    }
+
+    /// Called from time to time during a long open.
+    #[must_use]
+    pub fn progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(callback));
+        self
+    }
+
+    /// Another file system than the machine's.
+    #[must_use]
+    pub fn vfs(mut self, vfs: Arc<dyn Vfs>) -> Self {
+        self.vfs = vfs;
+        self
+    }
+
+    /// Another clock than the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Another source of randomness than the machine's.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// Who drives the background jobs. Default: [`Background::Threads`].
+    #[must_use]
+    pub fn background(mut self, background: Background) -> Self {
+        self.background = background;
+        self
+    }
+
+    /// Checks every option against its range.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] names the first that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        range(
+            "write_buffer_bytes",
+            self.write_buffer_bytes as u64,
+            64 << 10,
+            16 << 30,
+        )?;
+        range("log_file_bytes", self.log_file_bytes, 64 << 10, 2 << 30)?;
+        range(
+            "log_bytes_before_flush",
+            self.log_bytes_before_flush,
+            64 << 10,
+            1 << 40,
+        )?;
+        range(
+            "log_buffer_bytes",
+            self.log_buffer_bytes as u64,
+            0,
+            64 << 20,
+        )?;
+        let delay_us = u64::try_from(self.identifier_delay.as_micros()).unwrap_or(u64::MAX);
+        range("identifier_delay (µs)", delay_us, 0, 10_000_000)?;
+        range("block_bytes", self.block_bytes as u64, 256, 1 << 20)?;
+        range(
+            "filter_bits_per_key",
+            u64::from(self.filter_bits_per_key),
+            0,
+            64,
+        )?;
+        range("segment_bytes", self.segment_bytes, 4 << 10, 16 << 30)?;
+        range("level_base_bytes", self.level_base_bytes, 4 << 10, 1 << 40)?;
+        let compact = self.level0_segments_compact as u64;
+        range("level0_segments_compact", compact, 2, 64)?;
+        range(
+            "level0_segments_stop",
+            self.level0_segments_stop as u64,
+            compact + 1,
+            1024,
+        )
+    }
+}
+
+fn range(name: &'static str, value: u64, least: u64, most: u64) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::InvalidOption {
+        name,
+        why: format!("{value} is not within {least} to {most}"),
+    })
+}

@@ -1,1 +1,17 @@
-//! Room `api`.
+//! The standalone store as its users see it: [`Db`], [`Keyspace`], [`ReadView`], [`Range`].
+
+mod bounds;
+mod db;
+mod keyspace;
+mod range;
+mod salvage;
+mod view;
+
+pub use bounds::KeyRange;
+pub use db::Db;
+#[cfg(feature = "testing")]
+pub use db::Ticket;
+pub use keyspace::Keyspace;
+pub use range::Range;
+pub use salvage::{SalvageReport, salvage};
+pub use view::ReadView;

@@ -1,1 +1,192 @@
-//! Room `engine`.
+//! The tree and its paths: commit, read, flush, compaction, recovery, and the jobs that drive them.
+//!
+//! Locks, in the order in which they may be taken: `commit` (the leader's), `flushing` or
+//! `compacting` (one job of each kind at a time), `manifest` (publishing), `generations`. Readers take
+//! none of them.
+
+mod batch;
+mod catalog;
+mod commit;
+mod compaction;
+mod flush;
+mod folder;
+mod jobs;
+mod merge;
+mod queue;
+mod recovery;
+mod replay;
+mod retention;
+mod salvage;
+mod scan;
+mod statistics;
+mod tree;
+mod verify;
+mod views;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+pub use batch::WriteBatch;
+pub use catalog::DEFAULT_KEYSPACE;
+pub(crate) use catalog::{CatalogOperation, Keyspaces, check_name};
+use commit::CommitState;
+use flush::Generation;
+pub use jobs::Job;
+pub(crate) use jobs::Signals;
+pub(crate) use queue::{Queue, Request};
+pub use recovery::RecoveryReport;
+pub(crate) use scan::Scan;
+pub use statistics::{KeyspaceStatistics, Statistics};
+pub(crate) use tree::Tree;
+pub use verify::{VerifyProgress, VerifyReport, verify};
+pub(crate) use views::{HeldIndex, Views};
+
+use crate::environment::Clock;
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::options::Options;
+use crate::segment::{BlockCache, Segment};
+use crate::types::{Index, SegmentNumber, StoreId};
+use crate::vfs::Lock;
+use crate::wal::Log;
+
+/// A store at work.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) options: Options,
+    pub(crate) store_id: StoreId,
+    clock: Arc<dyn Clock>,
+    log: Log,
+    manifest: Arc<Mutex<Manifest>>,
+    pub(crate) keyspaces: ArcSwap<Keyspaces>,
+    /// Held while a keyspace is created or dropped, from the check to the record's effect.
+    pub(crate) catalog: Mutex<()>,
+    pub(crate) next_keyspace: AtomicU64,
+    pub(crate) queue: Queue,
+    commit: Mutex<CommitState>,
+    pub(crate) views: Arc<Views>,
+    cache: Arc<BlockCache>,
+    next_segment: AtomicU64,
+    /// Frozen memtables, oldest first, each a step of the log that one flush makes durable.
+    generations: Mutex<VecDeque<Arc<Generation>>>,
+    flushing: Mutex<()>,
+    compacting: Mutex<compaction::Cursors>,
+    /// Keyspaces dropped whose segments the manifest still names.
+    dropped: Mutex<Vec<(Index, Arc<Tree>)>>,
+    /// Segments that the manifest no longer names, until their last reader has gone.
+    garbage: Mutex<Vec<Arc<Segment>>>,
+    /// Files found at open that nothing names.
+    orphans: Mutex<Vec<String>>,
+    /// Whether writers must wait for a compaction.
+    level0_full: AtomicBool,
+    signals: Signals,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    latched: OnceLock<Arc<str>>,
+    closed: AtomicBool,
+    lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+impl Engine {
+    /// Whether a write may begin.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        match self.latched.get() {
+            Some(cause) => Err(Error::Poisoned {
+                cause: cause.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a read may begin.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes no more writes from now on.
+    fn latch(&self, error: &Error) {
+        let cause = match error {
+            Error::OutcomeUnknown { cause } | Error::Poisoned { cause } => cause.clone(),
+            other => other.to_string().into(),
+        };
+        self.latched.get_or_init(|| cause);
+        self.signals.wake_all();
+    }
+
+    /// Latches if the error means that what was written before can't be believed any more.
+    fn latch_if_final(&self, error: &Error) {
+        if matches!(error, Error::OutcomeUnknown { .. } | Error::Poisoned { .. }) {
+            self.latch(error);
+        }
+    }
+
+    /// Why the store takes no more writes, if so.
+    pub(crate) fn latched(&self) -> Option<Arc<str>> {
+        self.latched.get().cloned()
+    }
+
+    fn new_segment_number(&self) -> SegmentNumber {
+        SegmentNumber(self.next_segment.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes everything written so far survive the loss of power.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        self.log
+            .sync()
+            .inspect_err(|error| self.latch_if_final(error))
+    }
+
+    /// Stops the jobs and lets the store go, keeping what was promised and, if the disk allows it,
+    /// what was merely buffered. For those who drop the store without closing it.
+    pub(crate) fn abandon(&self) {
+        self.stop_threads();
+        let closed = self.closed.swap(true, Ordering::AcqRel);
+        if !closed && !self.options.read_only && self.latched.get().is_none() {
+            // Best effort: nothing more was promised.
+            let _ = self.log.sync();
+        }
+        self.lock.lock().take();
+    }
+
+    /// Flushes, ends the log with its end marker and lets the store go.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.options.read_only {
+            self.closed.store(true, Ordering::Release);
+            return Ok(());
+        }
+        let flushed = self.check_writable().and_then(|()| match self.flush() {
+            // No room for segments is no reason to lose the log's end marker: the log has it all.
+            Err(Error::NoSpace { .. }) => Ok(()),
+            other => other,
+        });
+        if matches!(flushed, Err(Error::Closed)) {
+            return flushed;
+        }
+        self.stop_threads();
+        let ended = flushed.and_then(|()| {
+            let _leading = self.commit.lock();
+            self.closed.store(true, Ordering::Release);
+            self.log.close()
+        });
+        self.closed.store(true, Ordering::Release);
+        self.lock.lock().take();
+        ended
+    }
+}

@@ -1,1 +1,47 @@
-//! Room `segment`.
+//! Room `segment`: the sorted immutable file.
+//!
+//! A segment holds entries in table order in blocks of a few KiB, an index of the blocks, a filter
+//! over the keys, and a footer that says whose file it is. It is written once, from front to back,
+//! under a temporary name, synced, and renamed; from then on it never changes.
+//!
+//! Every byte is under a checksum seeded with the file's random id and its offset. The read that uses
+//! a block verifies it, or the read that put it in the cache did. So a block that was moved, or comes
+//! from another file, is refused like one that has rotted. The bytes of the format stand in
+//! `docs/format-segment.md`; `format`, `block`, `index` and `filter` are their one home, for writing
+//! and for reading.
+
+mod block;
+mod builder;
+mod cache;
+mod cursor;
+mod filter;
+mod format;
+mod index;
+mod inspect;
+mod reader;
+mod salvage;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub use builder::{SegmentBuilder, SegmentOptions, SegmentSetup};
+pub use cache::BlockCache;
+pub use cursor::SegmentCursor;
+pub use format::{
+    Footer as SegmentFooter, Identity as SegmentIdentity, Properties as SegmentProperties,
+};
+pub use inspect::{Inspected, InspectedContent, inspect};
+pub use reader::Segment;
+
+use crate::types::SegmentNumber;
+
+/// The name of a published segment in the store's folder.
+#[must_use]
+pub fn file_name(number: SegmentNumber) -> String {
+    format!("{:08}.segment", number.0)
+}
+
+/// The name it has until it is published.
+fn temporary_name(number: SegmentNumber) -> String {
+    format!("{}.tmp", file_name(number))
+}

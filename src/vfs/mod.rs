@@ -5,21 +5,50 @@
 //! - creating, renaming or removing a name is durable only after [`Vfs::sync_dir`] of its folder;
 //! - [`Vfs::rename`] replaces an existing target in one step;
 //! - an error from a sync means that what was written since the last good sync may be gone for good.
+//!
+//! Besides:
+//! - a file may be open several times; all see each write at once, and a sync through one covers
+//!   what was written through all;
+//! - calls on one file may come from several threads at a time; overlapping writes don't;
+//! - paths are those that the caller of the store gave, with names of its files joined to them;
+//! - errors are told apart by [`io::Error::kind`] alone, so the kinds named below matter, and so do
+//!   `StorageFull`, `QuotaExceeded` and `ReadOnlyFilesystem`.
+//!
+//! [`DiskVfs`] is the real disk. With the feature `testing` there are also a simulated one and a
+//! wrapper that injects faults: see `kintsu::testing`.
 
+#[cfg(not(unix))]
+compile_error!(
+    "Kintsu keeps its promises on Unix only so far: its disk needs positional reads, flock and \
+     directory syncs. On Windows, run it under WSL 2, on a Linux file system; or bring your own \
+     implementation of `vfs::Vfs`."
+);
+
+#[cfg(unix)]
+mod direct;
+#[cfg(unix)]
 mod disk;
 #[cfg(any(test, feature = "testing"))]
 mod fault;
+mod file_system;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+#[cfg(any(test, feature = "testing"))]
+mod random;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(unix)]
 pub use disk::DiskVfs;
 #[cfg(any(test, feature = "testing"))]
+pub use fault::{Fault, FaultKind, FaultVfs, OperationKind, SyncFailure};
 #[cfg(any(test, feature = "testing"))]
+pub use memory::{LostPages, MemoryVfs, TearUnit};
+#[cfg(any(test, feature = "testing"))]
+pub use random::SeededRng;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +68,10 @@ pub enum Access {
 }
 
 /// A file. Positional, so that threads share one without a lock.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "it asks the disk and can fail; a file is no container"
+)]
 pub trait File: Send + Sync + Debug {
     /// Reads until `buffer` is full or the file ends; returns the bytes read. Interrupted calls are
     /// taken up again.

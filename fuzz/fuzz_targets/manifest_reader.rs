@@ -1,0 +1,5 @@
+//! Both copies of a manifest made of hostile bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::testing::fuzz::manifest_reader(data));

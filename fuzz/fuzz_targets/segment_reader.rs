@@ -1,0 +1,5 @@
+//! A segment made of hostile bytes: every read is right or an error.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::testing::fuzz::segment_reader(data));

@@ -1,0 +1,371 @@
+//! The store's handle.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::api::bounds::KeyRange;
+use crate::api::{Keyspace, Range, ReadView};
+use crate::engine::{
+    CatalogOperation, DEFAULT_KEYSPACE, Engine, RecoveryReport, Request, Statistics, WriteBatch,
+    check_name,
+};
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::types::{Durability, EntryKind, Index, KeyspaceId, Version};
+
+/// What all handles of one open store share; the last to go lets the store go.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) report: RecoveryReport,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.engine.abandon();
+    }
+}
+
+impl Shared {
+    pub(crate) fn write(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
+        if batch.is_empty() && batch.bytes() == 0 {
+            batch.finish()?;
+            return self.write_nothing(durability);
+        }
+        self.engine
+            .write(Request::of_batch(batch, durability)?)
+            .map(drop)
+    }
+
+    /// An empty batch changes nothing, but still says that what came before it has its durability.
+    fn write_nothing(&self, durability: Durability) -> Result<()> {
+        match durability {
+            Durability::Disk => self.engine.sync(),
+            _ => self.engine.check_writable(),
+        }
+    }
+}
+
+/// An open store. Cheap to clone; all clones are the same store.
+///
+/// Dropping the last handle without [`Db::close`] loses nothing that was promised; the next open then
+/// replays a longer piece of log.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// let db = kintsu::Db::open(folder.path())?;
+/// db.put("key", "value")?;
+/// assert_eq!(db.get("key")?.as_deref(), Some(&b"value"[..]));
+/// for item in db.range("a".."z")?.rev() {
+///     let (key, value) = item?;
+///     println!("{key:?} {value:?}");
+/// }
+/// db.close()?;
+/// # Ok::<(), kintsu::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Db {
+    shared: Arc<Shared>,
+}
+
+impl Options {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub fn open(self) -> Result<Db> {
+        let (engine, report) = Engine::open(self)?;
+        Ok(Db {
+            shared: Arc::new(Shared { engine, report }),
+        })
+    }
+}
+
+impl Db {
+    /// Opens the store in the folder `path` with the default options, creating it if there is none.
+    ///
+    /// # Errors
+    /// - [`Error::Locked`]: another handle or process has it open.
+    /// - [`Error::NotAStore`], [`Error::MemberStore`], [`Error::NewerFormat`],
+    ///   [`Error::ForeignFile`], [`Error::UnsafeFileSystem`]: this folder can't be opened so.
+    /// - [`Error::Damaged`]: acknowledged data is damaged; nothing was changed.
+    /// - [`Error::InvalidOption`], [`Error::Io`], [`Error::NoSpace`] (only when creating).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new(path).open()
+    }
+
+    /// What the open found and did.
+    #[must_use]
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.shared.report
+    }
+
+    /// The newest value of `key` in the default keyspace. Shares memory with the block cache where it
+    /// can.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], a failed read, or [`Error::Damaged`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        let engine = &self.shared.engine;
+        engine.check_open()?;
+        let found = engine.keyspaces.load().default.with(|state| {
+            // The tables first, then the index: see `Views`.
+            state.get(key.as_ref(), Version::newest_at(engine.views.visible()))
+        })?;
+        Ok(found
+            .filter(|found| found.kind == EntryKind::Put)
+            .map(|found| found.value))
+    }
+
+    /// Whether `key` has a value in the default keyspace.
+    ///
+    /// # Errors
+    /// As [`Db::get`].
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.get(key).map(|found| found.is_some())
+    }
+
+    /// Sets `key` to `value` in the default keyspace, with the store's durability.
+    ///
+    /// # Errors
+    /// As [`Db::write_with`].
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.put(key, value);
+        self.write(batch)
+    }
+
+    /// Removes `key` from the default keyspace, with the store's durability; one that isn't there is no
+    /// error.
+    ///
+    /// # Errors
+    /// As [`Db::write_with`].
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.delete(key);
+        self.write(batch)
+    }
+
+    /// Writes a batch, all of it or nothing, with the store's durability.
+    ///
+    /// # Errors
+    /// As [`Db::write_with`].
+    pub fn write(&self, batch: WriteBatch) -> Result<()> {
+        self.shared
+            .write(batch, self.shared.engine.options.durability)
+    }
+
+    /// Writes a batch, all of it or nothing, with a durability of its own.
+    ///
+    /// # Errors
+    /// - [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::BatchTooLarge`],
+    ///   [`Error::KeyspaceNotFound`], [`Error::ReadOnly`], [`Error::Closed`]: nothing was written.
+    /// - [`Error::NoSpace`]: nothing was written; reads go on, and writes succeed once there is room.
+    /// - [`Error::OutcomeUnknown`]: the write or its sync failed; the store takes no more writes.
+    /// - [`Error::Poisoned`]: an earlier write failed so; nothing was written.
+    pub fn write_with(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
+        self.shared.write(batch, durability)
+    }
+
+    /// The keys and values of a range of the default keyspace, as they stand now.
+    ///
+    /// # Errors
+    /// As [`Db::get`].
+    pub fn range(&self, range: impl KeyRange) -> Result<Range> {
+        self.view().range(range)
+    }
+
+    /// The keys that begin with `prefix`, and their values, in the default keyspace, as they stand now.
+    ///
+    /// # Errors
+    /// As [`Db::get`].
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Result<Range> {
+        self.view().prefix(prefix)
+    }
+
+    /// A consistent look at the whole store as it stands now.
+    #[must_use]
+    pub fn view(&self) -> ReadView {
+        ReadView::new(self.shared.clone())
+    }
+
+    /// The keyspace of this name.
+    ///
+    /// # Errors
+    /// [`Error::KeyspaceNotFound`], [`Error::Closed`].
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.shared.engine.check_open()?;
+        match self.shared.engine.keyspaces.load().by_name(name) {
+            Some(tree) => Ok(Keyspace::new(self.shared.clone(), tree.clone())),
+            None => Err(Error::KeyspaceNotFound {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// The names of all keyspaces, sorted; the default one is among them.
+    #[must_use]
+    pub fn keyspaces(&self) -> Vec<String> {
+        self.shared.engine.keyspaces.load().names()
+    }
+
+    /// Creates a keyspace; it is there after any crash.
+    ///
+    /// # Errors
+    /// [`Error::KeyspaceExists`], [`Error::KeyspaceName`] (1 to 255 bytes, no control characters), and
+    /// those of [`Db::write_with`].
+    pub fn create_keyspace(&self, name: &str) -> Result<Keyspace> {
+        check_name(name)?;
+        let engine = &self.shared.engine;
+        let _catalog = engine.catalog.lock();
+        if engine.keyspaces.load().by_name(name).is_some() {
+            return Err(Error::KeyspaceExists {
+                name: name.to_owned(),
+            });
+        }
+        let id = engine.next_keyspace.fetch_add(1, Ordering::Relaxed);
+        let id = KeyspaceId(u32::try_from(id).map_err(|_| Error::KeyspaceName {
+            name: name.to_owned(),
+            why: "the store has used up its four billion keyspace numbers",
+        })?);
+        let name_owned = name.to_owned();
+        self.write_catalog(&CatalogOperation::Create {
+            id,
+            name: name_owned,
+            options: Vec::new(),
+        })?;
+        self.keyspace(name)
+    }
+
+    /// The keyspace of this name, created if it is missing.
+    ///
+    /// # Errors
+    /// Those of [`Db::create_keyspace`], except that it exists.
+    pub fn keyspace_or_create(&self, name: &str) -> Result<Keyspace> {
+        match self.keyspace(name) {
+            Err(Error::KeyspaceNotFound { .. }) => match self.create_keyspace(name) {
+                Err(Error::KeyspaceExists { .. }) => self.keyspace(name),
+                other => other,
+            },
+            other => other,
+        }
+    }
+
+    /// Drops a keyspace with all that is in it; it stays gone after any crash. Its space is reclaimed
+    /// once the last reader has let go.
+    ///
+    /// # Errors
+    /// [`Error::KeyspaceNotFound`], [`Error::KeyspaceName`] for the default keyspace, and those of
+    /// [`Db::write_with`].
+    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
+        if name == DEFAULT_KEYSPACE {
+            let why = "the default keyspace can't be dropped";
+            return Err(Error::KeyspaceName {
+                name: name.to_owned(),
+                why,
+            });
+        }
+        let engine = &self.shared.engine;
+        let _catalog = engine.catalog.lock();
+        let id = match engine.keyspaces.load().by_name(name) {
+            Some(tree) => tree.id,
+            None => {
+                return Err(Error::KeyspaceNotFound {
+                    name: name.to_owned(),
+                });
+            }
+        };
+        self.write_catalog(&CatalogOperation::Drop { id })
+    }
+
+    fn write_catalog(&self, operation: &CatalogOperation) -> Result<()> {
+        self.shared
+            .engine
+            .write(Request::of_catalog(operation))
+            .map(drop)
+    }
+
+    /// Makes every write acknowledged so far survive the loss of power.
+    ///
+    /// # Errors
+    /// As [`Db::write_with`].
+    pub fn sync(&self) -> Result<()> {
+        self.shared.engine.sync()
+    }
+
+    /// Moves everything written so far from memory into segments, so that the next open has no log to
+    /// replay. Runs in the calling thread.
+    ///
+    /// # Errors
+    /// As [`Db::write_with`]; after [`Error::NoSpace`] the data is still in the log.
+    pub fn flush(&self) -> Result<()> {
+        self.shared.engine.flush()
+    }
+
+    /// Flushes, ends the log with its end marker and lets the store go. All clones are closed too;
+    /// later calls answer [`Error::Closed`], iterators that were begun go on.
+    ///
+    /// # Errors
+    /// As [`Db::write_with`]. The store is let go even then, and nothing promised is lost.
+    pub fn close(self) -> Result<()> {
+        self.shared.engine.close()
+    }
+
+    /// What the store is made of, in numbers.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.shared.engine.statistics()
+    }
+
+    /// The folder it lives in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.shared.engine.options.path
+    }
+
+    /// Index of the newest record that can be read.
+    #[must_use]
+    pub fn last_index(&self) -> Index {
+        self.shared.engine.views.visible()
+    }
+}
+
+/// A write on its way, in a store whose jobs the caller steps.
+#[cfg(feature = "testing")]
+#[derive(Debug)]
+pub struct Ticket(Arc<Request>);
+
+#[cfg(feature = "testing")]
+impl Ticket {
+    /// How the write went, once it has.
+    #[must_use]
+    pub fn take(&self) -> Option<Result<Index>> {
+        self.0.take_outcome()
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Db {
+    /// Puts a batch in the commit queue of a store opened with [`crate::Background::Manual`]; a later
+    /// step of [`crate::Job::Commit`] takes it, with all that wait, through the log.
+    ///
+    /// # Errors
+    /// As [`Db::write_with`], for what can be told before.
+    pub fn submit(&self, batch: WriteBatch, durability: Durability) -> Result<Ticket> {
+        self.shared.engine.check_writable()?;
+        let request = Request::of_batch(batch, durability)?;
+        self.shared.engine.queue.push_unled(request.clone());
+        Ok(Ticket(request))
+    }
+
+    /// Does one piece of a background job's work. `false` if there was nothing to do.
+    ///
+    /// # Errors
+    /// What the disk answers, or damage.
+    pub fn step(&self, job: crate::engine::Job) -> Result<bool> {
+        self.shared.engine.step(job)
+    }
+}

@@ -1,0 +1,78 @@
+//! Copies what is readable of a damaged store into a new one.
+
+use crate::api::Db;
+use crate::engine::{Engine, WriteBatch};
+use crate::error::{Damage, Error, Result};
+use crate::options::{Background, Options};
+use crate::types::{Durability, EntryKind};
+
+/// What a salvage copied, and what it could not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SalvageReport {
+    /// Puts and deletions copied; a key in several levels counts several times.
+    pub operations: u64,
+    /// Keys in the new store, over all keyspaces.
+    pub keys: u64,
+    /// Everything that couldn't be read. A key whose newest version lay there is missing in the new
+    /// store, or has an older value.
+    pub damage: Vec<Damage>,
+}
+
+/// Operations written at once.
+const BATCH_OPERATIONS: usize = 1000;
+/// Bytes written at once.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Copies everything readable of the damaged store `from` into a new store `to`, oldest first. Changes
+/// nothing in `from`.
+///
+/// # Errors
+/// [`Error::NotAStore`] if `to` holds a store already; [`Error::Damaged`] if not even the manifest of
+/// `from` can be read; or what the disks answer.
+pub fn salvage(from: Options, to: Options) -> Result<SalvageReport> {
+    let mut from = from.read_only(true).background(Background::Manual);
+    from.tolerate_damage = true;
+    let (engine, found) = Engine::open(from)?;
+    let target = to.clone().open()?;
+    if !target.recovery_report().created {
+        let why = "a salvage needs a new, empty folder".to_owned();
+        return Err(Error::NotAStore { path: to.path, why });
+    }
+    let mut report = SalvageReport {
+        damage: found.damage,
+        ..SalvageReport::default()
+    };
+    for name in engine.keyspaces.load().names() {
+        target.keyspace_or_create(&name)?;
+    }
+    let mut batch = WriteBatch::new();
+    let damage = engine.salvage(&mut |salvaged| {
+        let keyspace = target.keyspace(salvaged.keyspace)?;
+        match salvaged.kind {
+            EntryKind::Put => batch.put_in(&keyspace, salvaged.key, salvaged.value),
+            EntryKind::Delete => batch.delete_in(&keyspace, salvaged.key),
+        };
+        report.operations += 1;
+        if batch.len() >= BATCH_OPERATIONS || batch.bytes() >= BATCH_BYTES {
+            target.write_with(std::mem::take(&mut batch), Durability::Buffered)?;
+        }
+        Ok(())
+    })?;
+    target.write_with(batch, Durability::Disk)?;
+    report.damage.extend(damage);
+    report.keys = count(&target)?;
+    target.close()?;
+    Ok(report)
+}
+
+fn count(db: &Db) -> Result<u64> {
+    let mut keys = 0;
+    for name in db.keyspaces() {
+        let mut all = db.keyspace(&name)?.range(..)?;
+        while all.next_ref()?.is_some() {
+            keys += 1;
+        }
+    }
+    Ok(keys)
+}

@@ -1,0 +1,158 @@
+//! Creation and removal of keyspaces: the payload of a `Catalog` record, and the set in force.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::codec::{Reader, put_varint};
+use crate::engine::tree::Tree;
+use crate::error::{Error, Result};
+use crate::types::{KEYSPACE_NAME_BYTES_MAX, KeyspaceId};
+
+/// Name of the keyspace that every store has and nobody can drop.
+pub const DEFAULT_KEYSPACE: &str = "default";
+
+/// What a `Catalog` record does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CatalogOperation {
+    Create {
+        id: KeyspaceId,
+        name: String,
+        options: Vec<u8>,
+    },
+    Drop {
+        id: KeyspaceId,
+    },
+}
+
+impl CatalogOperation {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Create { id, name, options } => {
+                out.push(1);
+                put_varint(&mut out, u64::from(id.0));
+                put_varint(&mut out, name.len() as u64);
+                out.extend_from_slice(name.as_bytes());
+                put_varint(&mut out, options.len() as u64);
+                out.extend_from_slice(options);
+            }
+            Self::Drop { id } => {
+                out.push(2);
+                put_varint(&mut out, u64::from(id.0));
+            }
+        }
+        out
+    }
+
+    /// `None` if the payload isn't one, though its checksum is right.
+    pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(payload);
+        let operation = reader.u8()?;
+        let id = KeyspaceId(u32::try_from(reader.varint()?).ok()?);
+        let operation = match operation {
+            1 => {
+                let name = std::str::from_utf8(reader.prefixed()?).ok()?.to_owned();
+                Self::Create {
+                    id,
+                    name,
+                    options: reader.prefixed()?.to_vec(),
+                }
+            }
+            2 => Self::Drop { id },
+            _ => return None,
+        };
+        reader.is_empty().then_some(operation)
+    }
+}
+
+/// The keyspaces in force; replaced as a whole when one is created or dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyspaces {
+    pub(crate) default: Arc<Tree>,
+    by_id: HashMap<KeyspaceId, Arc<Tree>>,
+    by_name: BTreeMap<String, KeyspaceId>,
+}
+
+impl Keyspaces {
+    pub(crate) fn new(default: Arc<Tree>, others: impl IntoIterator<Item = Arc<Tree>>) -> Self {
+        let mut all = Self {
+            default: default.clone(),
+            by_id: HashMap::new(),
+            by_name: BTreeMap::new(),
+        };
+        all.insert(default);
+        others.into_iter().for_each(|tree| all.insert(tree));
+        all
+    }
+
+    pub(crate) fn insert(&mut self, tree: Arc<Tree>) {
+        self.by_name.insert(tree.name.clone(), tree.id);
+        self.by_id.insert(tree.id, tree);
+    }
+
+    pub(crate) fn remove(&mut self, id: KeyspaceId) -> Option<Arc<Tree>> {
+        let tree = self.by_id.remove(&id)?;
+        self.by_name.remove(&tree.name);
+        Some(tree)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: KeyspaceId) -> Option<&Arc<Tree>> {
+        if id == KeyspaceId::DEFAULT {
+            return Some(&self.default);
+        }
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Tree>> {
+        self.get(*self.by_name.get(name)?)
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.by_name.keys().cloned().collect()
+    }
+
+    /// All trees, by name.
+    pub(crate) fn trees(&self) -> impl Iterator<Item = &Arc<Tree>> {
+        self.by_name.values().filter_map(|id| self.get(*id))
+    }
+}
+
+/// The rule for names: 1 to 255 bytes of UTF-8 without control characters.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let why = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > KEYSPACE_NAME_BYTES_MAX {
+        "it is over 255 bytes"
+    } else if name.chars().any(char::is_control) {
+        "it has a control character"
+    } else {
+        return Ok(());
+    };
+    Err(Error::KeyspaceName {
+        name: name.to_owned(),
+        why,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_round_trip_and_hostile_ones_are_none() {
+        let create = CatalogOperation::Create {
+            id: KeyspaceId(300),
+            name: "ü".into(),
+            options: vec![1, 2],
+        };
+        for operation in [create, CatalogOperation::Drop { id: KeyspaceId(1) }] {
+            let bytes = operation.encode();
+            assert_eq!(CatalogOperation::decode(&bytes), Some(operation));
+            for cut in 0..bytes.len() {
+                assert_eq!(CatalogOperation::decode(&bytes[..cut]), None);
+            }
+            assert_eq!(CatalogOperation::decode(&[&bytes[..], &[0]].concat()), None);
+        }
+    }
+}

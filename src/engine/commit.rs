@@ -1,0 +1,261 @@
+//! A group's way: indexes and a time, the log, one sync, the memtables, visible.
+
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::engine::batch::Operations;
+use crate::engine::catalog::CatalogOperation;
+use crate::engine::jobs::Job;
+use crate::engine::queue::Request;
+use crate::engine::tree::Tree;
+use crate::error::{Damage, Error, Result};
+use crate::manifest::Change;
+use crate::memtable::Memtable;
+use crate::options::Background;
+use crate::types::{Durability, Entry, Index, KeyspaceId, Lsn, StreamId, Term, Version};
+use crate::wal::{Append, RecordKind};
+
+/// A memtable's cost of an entry beyond its bytes, for deciding when it is full.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// What only the leader touches.
+#[derive(Debug)]
+pub(crate) struct CommitState {
+    /// Index of the last record given to the log.
+    pub(crate) last_index: Index,
+    /// Time of that record, never decreasing.
+    pub(crate) last_time_us: u64,
+    /// Bytes in the active memtables, about.
+    pub(crate) active_bytes: usize,
+    /// Where the log stood when the active memtables were begun.
+    pub(crate) active_since: Lsn,
+    /// Catalog changes applied but not yet in the manifest.
+    pub(crate) catalog: Vec<(Index, Change)>,
+}
+
+impl CommitState {
+    pub(crate) fn new(last_index: Index, last_time_us: u64, active_since: Lsn) -> Self {
+        Self {
+            last_index,
+            last_time_us,
+            active_bytes: 0,
+            active_since,
+            catalog: Vec::new(),
+        }
+    }
+}
+
+impl Engine {
+    /// Writes one record and waits for its durability. Returns its index.
+    pub(crate) fn write(&self, request: Arc<Request>) -> Result<Index> {
+        self.check_writable()?;
+        if self.options.background == Background::Manual {
+            self.queue.push_unled(request.clone());
+            loop {
+                if let Some(outcome) = request.take_outcome() {
+                    return outcome;
+                }
+                self.step_commit();
+            }
+        }
+        if self.queue.push(request.clone()) || request.wait() {
+            self.lead();
+        }
+        // A leader's own request is the oldest that waits, so it is in the group it leads.
+        request.take_outcome().unwrap_or(Err(Error::Closed))
+    }
+
+    fn lead(&self) {
+        let mut group = Vec::new();
+        let mut state = self.commit.lock();
+        self.queue.take(&mut group);
+        self.commit_group(&mut state, &group);
+        drop(state);
+        self.queue.finish(&mut group);
+    }
+
+    /// Takes one waiting group through, without waking anybody. `false` if none waited.
+    pub(crate) fn step_commit(&self) -> bool {
+        let mut state = self.commit.lock();
+        let mut group = Vec::new();
+        self.queue.take(&mut group);
+        if group.is_empty() {
+            return false;
+        }
+        self.commit_group(&mut state, &group);
+        drop(state);
+        self.queue.finish_unled(&mut group);
+        true
+    }
+
+    fn commit_group(&self, state: &mut CommitState, group: &[Arc<Request>]) {
+        if let Err(error) = self.check_writable().and_then(|()| self.make_room(state)) {
+            return fail_group(group, &error);
+        }
+        let keyspaces = self.keyspaces.load();
+        let known = |r: &Arc<Request>| r.touched.iter().all(|id| keyspaces.get(id).is_some());
+        if group.iter().all(known) {
+            return self.commit_known(state, group);
+        }
+        // Rare: somebody's keyspace was dropped while the write waited.
+        let (good, bad): (Vec<_>, Vec<_>) = group.iter().cloned().partition(known);
+        for request in bad {
+            let missing = request
+                .touched
+                .iter()
+                .find(|id| keyspaces.get(*id).is_none());
+            let name = format!("#{}", missing.unwrap_or_default());
+            request.complete(Err(Error::KeyspaceNotFound { name }));
+        }
+        if !good.is_empty() {
+            self.commit_known(state, &good);
+        }
+    }
+
+    fn commit_known(&self, state: &mut CommitState, group: &[Arc<Request>]) {
+        let time_us = self.clock.wall_us().max(state.last_time_us);
+        let first = state.last_index.next();
+        if let Err(error) = self.log_group(group, first, time_us) {
+            return fail_group(group, &error);
+        }
+        state.last_time_us = time_us;
+        for (index, request) in (first.0..).map(Index).zip(group) {
+            let applied = self.apply(state, index, request);
+            state.last_index = index;
+            if let Err(error) = applied {
+                // Only a batch of our own encoding gets here, so this can't happen; if it does, the
+                // memtables no longer say what the log says.
+                self.latch(&error);
+                request.complete(Err(error));
+                continue;
+            }
+            request.complete(Ok(index));
+        }
+        self.views.advance(state.last_index);
+        if self.log.identifiers_due() {
+            self.signals.wake(Job::SyncIdentifiers);
+        }
+    }
+
+    /// Appends the group to the log with the strongest durability that any of it asks for.
+    fn log_group(&self, group: &[Arc<Request>], first: Index, time_us: u64) -> Result<()> {
+        let durability = group.iter().map(|r| r.durability).max().unwrap_or_default();
+        let appended = if let [only] = group {
+            self.log.append(&[record(first, time_us, only)], durability)
+        } else {
+            let indexes = (first.0..).map(Index);
+            let appends: Vec<Append<'_>> = indexes
+                .zip(group)
+                .map(|(index, r)| record(index, time_us, r))
+                .collect();
+            self.log.append(&appends, durability)
+        };
+        let end = appended.inspect_err(|error| self.latch_if_final(error))?;
+        if durability == Durability::Disk {
+            self.log
+                .sync_to(end)
+                .inspect_err(|error| self.latch_if_final(error))?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, state: &mut CommitState, index: Index, request: &Request) -> Result<()> {
+        match request.kind {
+            RecordKind::Batch => {
+                state.active_bytes +=
+                    request.payload.len() + request.operations as usize * ENTRY_OVERHEAD_BYTES;
+                self.apply_batch(index, &request.payload)
+            }
+            RecordKind::Catalog => {
+                let change = self.apply_catalog(index, &request.payload)?;
+                state.catalog.push((index, change));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a batch's operations into the memtables.
+    fn apply_batch(&self, index: Index, payload: &[u8]) -> Result<()> {
+        let keyspaces = self.keyspaces.load();
+        let mut table: Option<(KeyspaceId, Arc<Memtable>)> = None;
+        for (position, operation) in (0..).zip(Operations::new(payload)) {
+            let operation = operation.map_err(|_| self.malformed(index, "batch"))?;
+            if table
+                .as_ref()
+                .is_none_or(|(id, _)| *id != operation.keyspace)
+            {
+                let Some(tree) = keyspaces.get(operation.keyspace) else {
+                    continue;
+                };
+                table = Some((operation.keyspace, tree.with(|state| state.active.clone())));
+            }
+            if let Some((_, table)) = &table {
+                let version = Version { index, position };
+                let (key, kind, value) = (operation.key, operation.kind, operation.value);
+                table.insert(Entry {
+                    key,
+                    version,
+                    kind,
+                    value,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates or drops a keyspace in memory; the manifest learns of it with the next flush.
+    pub(crate) fn apply_catalog(&self, index: Index, payload: &[u8]) -> Result<Change> {
+        let operation =
+            CatalogOperation::decode(payload).ok_or_else(|| self.malformed(index, "catalog"))?;
+        let mut keyspaces = self.keyspaces.load().as_ref().clone();
+        let change = match operation {
+            CatalogOperation::Create { id, name, options } => {
+                keyspaces.insert(Arc::new(Tree::new(id, name.clone())));
+                Change::KeyspaceCreated {
+                    id,
+                    name,
+                    index,
+                    options,
+                }
+            }
+            CatalogOperation::Drop { id } => {
+                if let Some(tree) = keyspaces.remove(id) {
+                    tree.mark_dropped();
+                    self.dropped.lock().push((index, tree));
+                }
+                Change::KeyspaceDropped { id, index }
+            }
+        };
+        self.keyspaces.store(Arc::new(keyspaces));
+        Ok(change)
+    }
+
+    pub(crate) fn malformed(&self, index: Index, what: &str) -> Error {
+        let what =
+            format!("the {what} in record {index} can't be read, though its checksum is right");
+        let mut damage = Damage::new(&self.options.path, 0, 0, what);
+        damage.indexes = Some((index, index));
+        Error::damaged(damage)
+    }
+}
+
+fn record(index: Index, time_us: u64, request: &Request) -> Append<'_> {
+    Append {
+        stream: StreamId(0),
+        kind: request.kind,
+        index,
+        term: Term(0),
+        time_us,
+        client: 0,
+        sequence: 0,
+        payload: &request.payload,
+        payload_hash: request.payload_hash,
+    }
+}
+
+fn fail_group(group: &[Arc<Request>], error: &Error) {
+    for request in group {
+        request.complete(Err(error.clone()));
+    }
+}

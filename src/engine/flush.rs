@@ -1,0 +1,309 @@
+//! Flush: frozen memtables become segments, and the log before them can go.
+//!
+//! All keyspaces are frozen together. A generation is the step of the log between two freezes; one
+//! flush makes one generation durable and says so in one manifest edit, so every keyspace covers the
+//! same index, an idle one doesn't pin the log, and a batch across keyspaces is flushed as a whole.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::cursor::Cursor;
+use crate::engine::Engine;
+use crate::engine::commit::CommitState;
+use crate::engine::jobs::Job;
+use crate::engine::retention::Retention;
+use crate::engine::tree::{Tree, TreeState};
+use crate::error::{Error, Result};
+use crate::manifest::Change;
+use crate::memtable::Memtable;
+use crate::options::Background;
+use crate::segment::{Segment, SegmentBuilder, SegmentOptions, SegmentSetup};
+use crate::types::{FileId, Index, KeyspaceId, SegmentMeta, SegmentNumber, Term};
+
+/// Generations that may wait for their flush before writers wait too.
+const GENERATIONS_MAX: usize = 2;
+
+/// Memtables frozen together.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    /// Every record through this one is in this generation or an older one.
+    covered: Index,
+    tables: Vec<(Arc<Tree>, Arc<Memtable>)>,
+    /// Keyspaces created and dropped in it.
+    catalog: Vec<Change>,
+}
+
+impl Engine {
+    /// Freezes the active memtables if they are full, waiting while too many are frozen already.
+    pub(super) fn make_room(&self, state: &mut CommitState) -> Result<()> {
+        let log_bytes = self.log.end_lsn().0.saturating_sub(state.active_since.0);
+        let full = state.active_bytes >= self.options.write_buffer_bytes
+            || (log_bytes >= self.options.log_bytes_before_flush && state.active_bytes > 0);
+        if !full && !self.level0_full.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.wait_for_room()?;
+        if full {
+            self.freeze(state);
+            self.signals.wake(Job::Flush);
+        }
+        Ok(())
+    }
+
+    /// Whether any tree has so many segments in level 0 that writers must wait.
+    pub(super) fn update_level0_full(&self) {
+        let stop = self.options.level0_segments_stop;
+        let full = |state: &TreeState| state.levels.first().is_some_and(|all| all.len() >= stop);
+        let any = self.keyspaces.load().trees().any(|tree| tree.with(full));
+        self.level0_full.store(any, Ordering::Release);
+    }
+
+    /// Waits until another generation may be frozen; a full disk ends the wait with an error.
+    fn wait_for_room(&self) -> Result<()> {
+        let blocked = || {
+            self.generations.lock().len() >= GENERATIONS_MAX
+                || self.level0_full.load(Ordering::Acquire)
+        };
+        while blocked() {
+            self.check_writable()?;
+            if self.options.background == Background::Manual {
+                if !(self.step_flush()? | self.step_compaction()?) {
+                    break;
+                }
+            } else {
+                self.signals.wait_for_room(blocked)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns the active memtables into a generation. The caller leads, so nothing is being inserted.
+    pub(super) fn freeze(&self, state: &mut CommitState) {
+        let mut tables = Vec::new();
+        for tree in self.keyspaces.load().trees() {
+            if tree.with(|tables| tables.active.is_empty()) {
+                continue;
+            }
+            tree.change(|tables_now| {
+                let active = std::mem::replace(&mut tables_now.active, Arc::new(Memtable::new()));
+                tables_now.frozen.insert(0, active.clone());
+                tables.push((tree.clone(), active));
+            });
+        }
+        let catalog: Vec<Change> = state.catalog.drain(..).map(|(_, change)| change).collect();
+        let newest = self.generations.lock().back().map(|newest| newest.covered);
+        let nothing = tables.is_empty() && catalog.is_empty();
+        if nothing && newest.unwrap_or(self.covered()) >= state.last_index {
+            return;
+        }
+        let generation = Generation {
+            covered: state.last_index,
+            tables,
+            catalog,
+        };
+        self.generations.lock().push_back(Arc::new(generation));
+        state.active_bytes = 0;
+        state.active_since = self.log.end_lsn();
+    }
+
+    /// The index through which every keyspace's segments hold everything.
+    pub(super) fn covered(&self) -> Index {
+        self.manifest
+            .lock()
+            .state()
+            .keyspaces
+            .values()
+            .map(|k| k.covered)
+            .min()
+            .unwrap_or_default()
+    }
+
+    /// Flushes everything written before the call, in the calling thread.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_writable()?;
+        self.freeze(&mut self.commit.lock());
+        while self.step_flush()? {}
+        Ok(())
+    }
+
+    /// Flushes the oldest generation. `false` if there is none.
+    pub(crate) fn step_flush(&self) -> Result<bool> {
+        let _flushing = self.flushing.lock();
+        let Some(generation) = self.generations.lock().front().cloned() else {
+            return Ok(false);
+        };
+        if self.options.read_only {
+            return Ok(false);
+        }
+        self.check_not_latched()?;
+        let mut built = Vec::new();
+        let outcome = self
+            .flush_generation(&generation, &mut built)
+            .inspect_err(|error| self.latch_if_final(error));
+        self.update_level0_full();
+        self.signals.finished(&outcome);
+        outcome?;
+        self.signals.wake(Job::Compact);
+        // A purge that fails leaves log files behind, which the next one takes.
+        if let Err(error) = self.log.purge_before(generation.covered.next()) {
+            self.latch_if_final(&error);
+        }
+        Ok(true)
+    }
+
+    pub(super) fn check_not_latched(&self) -> Result<()> {
+        match self.latched() {
+            Some(cause) => Err(Error::Poisoned { cause }),
+            None => Ok(()),
+        }
+    }
+
+    fn flush_generation(
+        &self,
+        generation: &Generation,
+        built: &mut Vec<(Arc<Tree>, SegmentMeta)>,
+    ) -> Result<()> {
+        // Before anything of this generation is published the log must hold all of it: else a crash
+        // could keep a batch's half in this segment and lose the other half.
+        self.log.sync()?;
+        for (tree, table) in &generation.tables {
+            if tree.is_dropped() || table.is_empty() {
+                continue;
+            }
+            if let Some(meta) = self.build_segment(tree.id, table)? {
+                built.push((tree.clone(), meta));
+            }
+        }
+        if !built.is_empty() {
+            self.sync_folder()?;
+        }
+        let opened = built
+            .iter()
+            .map(|(tree, meta)| Ok((tree.clone(), Arc::new(self.open_segment(meta)?))))
+            .collect::<Result<Vec<_>>>()?;
+        self.publish_generation(generation, &opened)
+    }
+
+    fn build_segment(
+        &self,
+        keyspace: KeyspaceId,
+        table: &Arc<Memtable>,
+    ) -> Result<Option<SegmentMeta>> {
+        let mut retention = Retention::new(self.views.boundaries(), false);
+        let mut builder = self.new_builder(keyspace)?;
+        let mut cursor = table.cursor();
+        let mut fill = || -> Result<()> {
+            cursor.seek_to_first()?;
+            while let Some(entry) = cursor.entry() {
+                if retention.keeps(&entry) {
+                    builder.add(entry)?;
+                }
+                cursor.next()?;
+            }
+            Ok(())
+        };
+        match fill() {
+            Ok(()) if builder.entries() > 0 => builder.finish().map(Some),
+            Ok(()) => {
+                builder.abandon();
+                Ok(None)
+            }
+            Err(error) => {
+                builder.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn new_builder(&self, keyspace: KeyspaceId) -> Result<SegmentBuilder> {
+        SegmentBuilder::create(SegmentSetup {
+            dir: self.options.path.clone(),
+            vfs: self.options.vfs.clone(),
+            store_id: self.store_id,
+            keyspace,
+            number: self.new_segment_number(),
+            file_id: FileId(self.options.entropy.next_u128()),
+            options: SegmentOptions {
+                block_bytes: self.options.block_bytes,
+                filter_bits_per_key: self.options.filter_bits_per_key,
+                ..SegmentOptions::default()
+            },
+        })
+    }
+
+    pub(super) fn open_segment(&self, meta: &SegmentMeta) -> Result<Segment> {
+        let (vfs, cache) = (self.options.vfs.clone(), self.cache.clone());
+        Segment::open(vfs, &self.options.path, self.store_id, meta, cache)
+    }
+
+    /// Makes new names in the store's folder durable. A failure is final: what the folder will hold
+    /// after a crash is unknown, and asking again proves nothing.
+    pub(super) fn sync_folder(&self) -> Result<()> {
+        self.options
+            .vfs
+            .sync_dir(&self.options.path)
+            .map_err(|source| {
+                let error = Error::io("sync the folder", &self.options.path, source);
+                Error::OutcomeUnknown {
+                    cause: error.to_string().into(),
+                }
+            })
+    }
+
+    /// One manifest edit for all keyspaces, and the trees changed to match.
+    fn publish_generation(
+        &self,
+        generation: &Generation,
+        opened: &[(Arc<Tree>, Arc<Segment>)],
+    ) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        let mut changes = generation.catalog.clone();
+        let mut known: Vec<KeyspaceId> = manifest.state().keyspaces.keys().copied().collect();
+        for change in &generation.catalog {
+            match change {
+                Change::KeyspaceCreated { id, .. } => known.push(*id),
+                Change::KeyspaceDropped { id, .. } => known.retain(|k| k != id),
+                _ => {}
+            }
+        }
+        let next = self.next_segment.load(Ordering::Relaxed);
+        changes.push(Change::NextSegment(SegmentNumber(next)));
+        for keyspace in known {
+            let added = opened
+                .iter()
+                .filter(|(tree, _)| tree.id == keyspace)
+                .map(|(_, segment)| (0, segment.meta().clone()))
+                .collect();
+            let covered = Some((generation.covered, Term(0)));
+            changes.push(Change::SegmentsReplaced {
+                keyspace,
+                removed: Vec::new(),
+                added,
+                covered,
+            });
+        }
+        manifest.apply(&changes)?;
+        for (tree, table) in &generation.tables {
+            tree.change(|state| {
+                state.frozen.retain(|frozen| !Arc::ptr_eq(frozen, table));
+                for (_, segment) in opened.iter().filter(|(owner, _)| owner.id == tree.id) {
+                    state.add_segment(0, segment.clone());
+                }
+            });
+        }
+        drop(manifest);
+        self.generations.lock().pop_front();
+        self.release_dropped(generation.covered);
+        Ok(())
+    }
+
+    /// Gives up the segments of keyspaces whose end the manifest now knows.
+    fn release_dropped(&self, covered: Index) {
+        let mut dropped = self.dropped.lock();
+        for (_, tree) in dropped.extract_if(.., |(index, _)| *index <= covered) {
+            let segments: Vec<_> = tree.load().segments().map(|(_, s)| s.clone()).collect();
+            tree.change(|state| state.levels.iter_mut().for_each(Vec::clear));
+            self.garbage.lock().extend(segments);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The background jobs: each `step` does one piece of work; threads, or a simulation, call it.
+
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::options::Background;
+
+/// A kind of background work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Job {
+    /// Take one group of waiting writes through the log.
+    Commit,
+    /// Turn the oldest frozen memtables into segments.
+    Flush,
+    /// Merge segments.
+    Compact,
+    /// Make the identifiers of synced log records durable.
+    SyncIdentifiers,
+    /// Prepare the next log file.
+    PrepareLog,
+    /// Remove the files of segments that nobody reads any more.
+    Reclaim,
+}
+
+impl Job {
+    /// Every kind, for those who drive the jobs themselves.
+    pub const ALL: [Self; 6] = [
+        Self::Commit,
+        Self::Flush,
+        Self::Compact,
+        Self::SyncIdentifiers,
+        Self::PrepareLog,
+        Self::Reclaim,
+    ];
+}
+
+/// How long a job that failed waits before it looks again without being asked.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+struct State {
+    flush: bool,
+    compact: bool,
+    log: bool,
+    stop: bool,
+    /// Failures of flush or compaction so far, and the last one.
+    failures: u64,
+    last_failure: Option<Error>,
+}
+
+/// What wakes the threads, and the writers that wait for room.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    state: Mutex<State>,
+    flush: Condvar,
+    compact: Condvar,
+    log: Condvar,
+    room: Condvar,
+    stopped: Condvar,
+}
+
+impl Signals {
+    /// Asks for a job.
+    pub(crate) fn wake(&self, job: Job) {
+        let mut state = self.state.lock();
+        let (asked, condvar) = match job {
+            Job::Flush => (&mut state.flush, &self.flush),
+            Job::Compact | Job::Reclaim => (&mut state.compact, &self.compact),
+            Job::SyncIdentifiers | Job::PrepareLog | Job::Commit => (&mut state.log, &self.log),
+        };
+        if !std::mem::replace(asked, true) {
+            condvar.notify_one();
+        }
+    }
+
+    /// Wakes everybody to look at what has changed.
+    pub(crate) fn wake_all(&self) {
+        let _state = self.state.lock();
+        for condvar in [
+            &self.flush,
+            &self.compact,
+            &self.log,
+            &self.room,
+            &self.stopped,
+        ] {
+            condvar.notify_all();
+        }
+    }
+
+    /// Tells waiting writers that a flush or a compaction has ended.
+    pub(crate) fn finished(&self, outcome: &Result<()>) {
+        let mut state = self.state.lock();
+        if let Err(error) = outcome {
+            state.failures += 1;
+            state.last_failure = Some(error.clone());
+        } else {
+            state.last_failure = None;
+        }
+        self.room.notify_all();
+    }
+
+    /// The failure of the last flush or compaction, until one succeeds.
+    pub(crate) fn last_failure(&self) -> Option<Error> {
+        self.state.lock().last_failure.clone()
+    }
+
+    /// Waits while `blocked`, having asked for the jobs that make room.
+    ///
+    /// # Errors
+    /// What a job met when it tried.
+    pub(crate) fn wait_for_room(&self, blocked: impl Fn() -> bool) -> Result<()> {
+        let before = self.state.lock().failures;
+        self.wake(Job::Flush);
+        self.wake(Job::Compact);
+        let mut state = self.state.lock();
+        while !state.stop && blocked() {
+            if state.failures != before {
+                return Err(state.last_failure.clone().unwrap_or(Error::Closed));
+            }
+            // The time-out is for the latch, which is set without this lock.
+            self.room.wait_for(&mut state, RETRY_AFTER);
+        }
+        if state.stop {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn stop(&self) {
+        self.state.lock().stop = true;
+        self.wake_all();
+    }
+
+    /// Waits until `asked` is set, taking it back, or the time is over. `false` when all must stop.
+    fn wait(
+        &self,
+        condvar: &Condvar,
+        asked: impl Fn(&mut State) -> &mut bool,
+        at_most: Option<Duration>,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if !state.stop && !*asked(&mut state) {
+            match at_most {
+                Some(at_most) => {
+                    condvar.wait_for(&mut state, at_most);
+                }
+                None => condvar.wait(&mut state),
+            }
+        }
+        *asked(&mut state) = false;
+        !state.stop
+    }
+
+    /// Waits for `duration`, or until all must stop.
+    fn pause(&self, duration: Duration) {
+        let mut state = self.state.lock();
+        if !state.stop && !duration.is_zero() {
+            self.stopped.wait_for(&mut state, duration);
+        }
+    }
+}
+
+impl Engine {
+    /// Does one piece of a job's work. `false` if there was nothing to do.
+    ///
+    /// # Errors
+    /// What the disk answers, or damage; the job's inputs are as they were.
+    pub(crate) fn step(&self, job: Job) -> Result<bool> {
+        match job {
+            Job::Commit => Ok(self.step_commit()),
+            Job::Flush => self.step_flush(),
+            Job::Compact => self.step_compaction(),
+            Job::SyncIdentifiers => self.step_log(|| self.log.step_identifiers()),
+            Job::PrepareLog => self.step_log(|| self.log.step_prepare()),
+            Job::Reclaim => self.step_reclaim(),
+        }
+    }
+
+    fn step_log(&self, step: impl Fn() -> Result<bool>) -> Result<bool> {
+        if self.options.read_only || self.latched().is_some() {
+            return Ok(false);
+        }
+        step().inspect_err(|error| self.latch_if_final(error))
+    }
+
+    /// Starts the threads that drive the jobs.
+    pub(crate) fn start_threads(self: &Arc<Self>) -> Result<()> {
+        if self.options.background == Background::Manual || self.options.read_only {
+            return Ok(());
+        }
+        self.start_thread("kintsu-flush", Self::flush_loop)?;
+        self.start_thread("kintsu-compact", Self::compact_loop)?;
+        self.start_thread("kintsu-log", Self::log_loop)
+    }
+
+    fn start_thread(self: &Arc<Self>, name: &str, body: fn(&Self)) -> Result<()> {
+        let engine = self.clone();
+        let thread = Builder::new()
+            .name(name.into())
+            .spawn(move || body(&engine))
+            .map_err(|source| Error::io("start a thread for", &self.options.path, source))?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Stops the threads and waits for them.
+    pub(crate) fn stop_threads(&self) {
+        self.signals.stop();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            // A job thread can drop the last handle itself only if it panicked, which it doesn't.
+            let _ = thread.join();
+        }
+    }
+
+    fn flush_loop(&self) {
+        let mut failed = false;
+        while self.signals.wait(
+            &self.signals.flush,
+            |s| &mut s.flush,
+            failed.then_some(RETRY_AFTER),
+        ) {
+            failed = loop {
+                match self.step_flush() {
+                    Ok(true) => {}
+                    Ok(false) => break false,
+                    Err(_) => break self.latched().is_none(),
+                }
+            };
+            self.signals.wake(Job::Reclaim);
+        }
+    }
+
+    fn compact_loop(&self) {
+        while self
+            .signals
+            .wait(&self.signals.compact, |s| &mut s.compact, None)
+        {
+            while let Ok(true) = self.step_compaction() {
+                if self.step_reclaim().is_err() || self.signals.state.lock().stop {
+                    break;
+                }
+            }
+            let _ = self.step_reclaim();
+        }
+    }
+
+    fn log_loop(&self) {
+        while self.signals.wait(&self.signals.log, |s| &mut s.log, None) {
+            // Errors that matter have latched the store; a full disk shows at the next write.
+            let _ = self.step(Job::PrepareLog);
+            self.signals.pause(self.options.identifier_delay);
+            let _ = self.step(Job::SyncIdentifiers);
+        }
+    }
+}

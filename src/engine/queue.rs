@@ -1,0 +1,195 @@
+//! The commit queue: writers put their encoded records in, one of them leads a group through the log.
+//!
+//! A request's state goes Waiting → Leading (its owner must lead the next group) or → Done. The
+//! leader hands the lead on before it wakes its group, so that the next sync begins while the woken
+//! threads are still getting up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::Thread;
+
+use parking_lot::Mutex;
+
+use crate::codec::payload_hash;
+use crate::engine::batch::{Touched, WriteBatch};
+use crate::engine::catalog::CatalogOperation;
+use crate::error::Result;
+use crate::types::{Durability, Index};
+use crate::wal::RecordKind;
+
+const WAITING: u8 = 0;
+const LEADING: u8 = 1;
+const DONE: u8 = 2;
+
+/// Bytes of payload in one group, so that a group's writers don't wait for too long a write.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Requests in one group.
+const GROUP_REQUESTS_MAX: usize = 1024;
+
+/// One record on its way into the log.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) kind: RecordKind,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) payload_hash: u64,
+    pub(crate) operations: u32,
+    pub(crate) touched: Touched,
+    pub(crate) durability: Durability,
+    state: AtomicU8,
+    outcome: Mutex<Option<Result<Index>>>,
+    owner: Thread,
+}
+
+impl Request {
+    /// A batch on its way; its sizes have been checked.
+    pub(crate) fn of_batch(batch: WriteBatch, durability: Durability) -> Result<Arc<Self>> {
+        let (payload, operations, touched) = batch.finish()?;
+        Ok(Self::new(
+            RecordKind::Batch,
+            payload,
+            operations,
+            touched,
+            durability,
+        ))
+    }
+
+    /// A change of the catalog on its way; always synced.
+    pub(crate) fn of_catalog(operation: &CatalogOperation) -> Arc<Self> {
+        let (kind, payload) = (RecordKind::Catalog, operation.encode());
+        Self::new(kind, payload, 0, Touched::default(), Durability::Disk)
+    }
+
+    fn new(
+        kind: RecordKind,
+        payload: Vec<u8>,
+        operations: u32,
+        touched: Touched,
+        durability: Durability,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            kind,
+            payload_hash: payload_hash(&payload),
+            payload,
+            operations,
+            touched,
+            durability,
+            state: AtomicU8::new(WAITING),
+            outcome: Mutex::new(None),
+            owner: std::thread::current(),
+        })
+    }
+
+    /// Says how it went. The owner is woken by [`Queue::finish`], not here.
+    pub(crate) fn complete(&self, outcome: Result<Index>) {
+        *self.outcome.lock() = Some(outcome);
+    }
+
+    /// The outcome, once.
+    pub(crate) fn take_outcome(&self) -> Option<Result<Index>> {
+        if self.state.load(Ordering::Acquire) == DONE {
+            self.outcome.lock().take()
+        } else {
+            None
+        }
+    }
+
+    fn set(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+    }
+
+    /// Waits until this request is done (`false`) or must lead (`true`). Called by the owner.
+    pub(crate) fn wait(&self) -> bool {
+        // A group without a sync takes about a microsecond: look again a few times before sleeping.
+        let spins = if self.durability == Durability::Disk {
+            0
+        } else {
+            200
+        };
+        for _ in 0..spins {
+            if self.state.load(Ordering::Acquire) != WAITING {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        loop {
+            match self.state.load(Ordering::Acquire) {
+                WAITING => std::thread::park(),
+                state => return state == LEADING,
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    requests: std::collections::VecDeque<Arc<Request>>,
+    led: bool,
+}
+
+/// Requests that wait for a leader.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    waiting: Mutex<Waiting>,
+}
+
+impl Queue {
+    /// Puts a request in. `true` if its owner must lead: nobody else does.
+    pub(crate) fn push(&self, request: Arc<Request>) -> bool {
+        let mut waiting = self.waiting.lock();
+        waiting.requests.push_back(request);
+        !std::mem::replace(&mut waiting.led, true)
+    }
+
+    /// Puts a request in for [`Queue::take`] by whoever steps the commit job.
+    pub(crate) fn push_unled(&self, request: Arc<Request>) {
+        self.waiting.lock().requests.push_back(request);
+    }
+
+    /// Takes the next group out, oldest first. A record of the catalog travels alone, so that every
+    /// batch is checked against the keyspaces as they are when it is applied.
+    pub(crate) fn take(&self, group: &mut Vec<Arc<Request>>) {
+        let mut waiting = self.waiting.lock();
+        let mut bytes = 0;
+        while let Some(next) = waiting.requests.front() {
+            let alone = next.kind != RecordKind::Batch;
+            let full =
+                bytes + next.payload.len() > GROUP_BYTES_MAX || group.len() >= GROUP_REQUESTS_MAX;
+            if !group.is_empty() && (alone || full) {
+                return;
+            }
+            bytes += next.payload.len();
+            group.extend(waiting.requests.pop_front());
+            if alone {
+                return;
+            }
+        }
+    }
+
+    /// Ends the leader's turn: hands the lead to the oldest waiting request, then wakes the group.
+    pub(crate) fn finish(&self, group: &mut Vec<Arc<Request>>) {
+        let next = {
+            let mut waiting = self.waiting.lock();
+            let next = waiting.requests.front().cloned();
+            waiting.led = next.is_some();
+            next
+        };
+        if let Some(next) = next {
+            next.set(LEADING);
+            next.owner.unpark();
+        }
+        let own = std::thread::current().id();
+        for request in group.drain(..) {
+            request.set(DONE);
+            if request.owner.id() != own {
+                request.owner.unpark();
+            }
+        }
+    }
+
+    /// As [`Queue::finish`], for whoever steps the commit job: nobody leads afterwards.
+    pub(crate) fn finish_unled(&self, group: &mut Vec<Arc<Request>>) {
+        for request in group.drain(..) {
+            request.set(DONE);
+        }
+    }
+}

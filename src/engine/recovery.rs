@@ -1,0 +1,357 @@
+//! Open: manifest, segments, log, replay. Nothing is written: every cut that recovery decides on is made
+//! durable by the first write after it, so an open needs no room and can be cut short at any point.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::engine::catalog::{DEFAULT_KEYSPACE, Keyspaces};
+use crate::engine::commit::CommitState;
+use crate::engine::folder::{prepare_folder, survey};
+use crate::engine::replay::Replay;
+use crate::engine::tree::Tree;
+use crate::engine::views::Views;
+use crate::engine::{Engine, Queue, Signals, compaction};
+use crate::error::{Damage, Error, Result};
+use crate::manifest::{
+    KeyspaceState, Manifest, ManifestAccess, ManifestReport, ManifestSetup, ManifestState,
+};
+use crate::options::{Options, Progress};
+use crate::segment::{BlockCache, Segment};
+use crate::types::{
+    Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, Term,
+};
+use crate::vfs::Lock;
+use crate::wal::{DamagePolicy, Log, LogAccess, LogOptions, LogRegistry, LogReport, LogSetup};
+
+/// What an open found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Whether the store was created by this open.
+    pub created: bool,
+    /// Whether the store had been closed, not merely left.
+    pub closed_cleanly: bool,
+    /// Log records applied again.
+    pub records_replayed: u64,
+    /// Bytes of log read.
+    pub log_bytes_read: u64,
+    /// Bytes of a write that was never acknowledged as durable, dropped from the tail of the log and
+    /// of the manifest.
+    pub torn_bytes: u64,
+    /// Damage that could be healed or that touches nothing the store still needs.
+    pub damage: Vec<Damage>,
+    /// Files in the folder that aren't Kintsu's; they were left alone.
+    pub foreign_files: Vec<String>,
+    /// How long the open took, in microseconds.
+    pub duration_us: u64,
+}
+
+/// Where the manifest notes log files.
+#[derive(Debug)]
+struct Registry(Arc<Mutex<Manifest>>);
+
+impl LogRegistry for Registry {
+    fn prepared(&self, meta: &LogFileMeta) -> Result<()> {
+        self.0
+            .lock()
+            .apply(&[crate::manifest::Change::LogFilePrepared(meta.clone())])
+    }
+
+    fn removed(&self, numbers: &[LogNumber]) -> Result<()> {
+        self.0
+            .lock()
+            .apply(&[crate::manifest::Change::LogFilesRemoved(numbers.to_vec())])
+    }
+}
+
+/// How often a read-only open begins again when a live writer moves files away under it.
+const READ_ONLY_TRIES: usize = 8;
+
+impl Engine {
+    /// Opens the store that `options` name, creating it if they say so.
+    ///
+    /// # Errors
+    /// Every error of [`Error`] that names a folder, a file or an option.
+    pub(crate) fn open(options: Options) -> Result<(Arc<Self>, RecoveryReport)> {
+        options.validate()?;
+        let clock = options.clock.clone();
+        let started = clock.elapsed();
+        let mut tries = if options.read_only {
+            READ_ONLY_TRIES
+        } else {
+            1
+        };
+        let (engine, mut report) = loop {
+            tries -= 1;
+            match Self::open_once(&options) {
+                Err(error) if tries > 0 && may_be_a_race(&error) => {}
+                other => break other?,
+            }
+        };
+        let duration: Duration = clock.elapsed().saturating_sub(started);
+        report.duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let engine = Arc::new(engine);
+        engine.start_threads()?;
+        Ok((engine, report))
+    }
+
+    fn open_once(options: &Options) -> Result<(Self, RecoveryReport)> {
+        let mut report = RecoveryReport::default();
+        let lock = prepare_folder(options, &mut report, create)?;
+        let (manifest, state) = open_manifest(options, &mut report)?;
+        let position = manifest.position();
+        let manifest = Arc::new(Mutex::new(manifest));
+        let cache = Arc::new(BlockCache::new(options.block_cache_bytes));
+        let keyspaces = open_trees(options, &state, &cache, &mut report)?;
+        let covered = state
+            .keyspaces
+            .values()
+            .map(|k| k.covered)
+            .min()
+            .unwrap_or_default();
+        let (log, log_report) = open_log(options, &state, covered, &manifest)?;
+        report.closed_cleanly = log_report.ended_cleanly;
+        report.log_bytes_read = log_report.bytes;
+        report.torn_bytes += log_report.torn_bytes;
+        report.damage.extend(log_report.damage);
+
+        let mut replay = Replay::new(options, &state, keyspaces);
+        replay.run(&log, covered)?;
+        report.records_replayed = replay.records;
+        if options.read_only {
+            check_still_current(options, position)?;
+        }
+        let (engine, active_bytes) =
+            Self::assemble(options, &state, manifest, cache, log, replay, lock)?;
+        engine.commit.lock().active_bytes = active_bytes;
+        engine.update_level0_full();
+        Ok((engine, report))
+    }
+
+    fn assemble(
+        options: &Options,
+        state: &ManifestState,
+        manifest: Arc<Mutex<Manifest>>,
+        cache: Arc<BlockCache>,
+        log: Log,
+        replay: Replay,
+        lock: Option<Box<dyn Lock>>,
+    ) -> Result<(Self, usize)> {
+        let highest_covered = state
+            .keyspaces
+            .values()
+            .map(|k| k.covered)
+            .max()
+            .unwrap_or_default();
+        let last_index = log
+            .last_index()
+            .max(highest_covered)
+            .max(state.catalog_index);
+        log.skip_to(last_index.next());
+        let (next_segment, orphans) = survey(options, state)?;
+        let views = Arc::new(Views::default());
+        views.advance(last_index);
+        // What was replayed counts towards the next flush as if it had been written just now.
+        let active_since = Lsn(log.end_lsn().0.saturating_sub(log.bytes_retained()));
+        let mut commit = CommitState::new(last_index, log.last_time_us(), active_since);
+        commit.catalog = replay.catalog;
+        let engine = Self {
+            options: options.clone(),
+            store_id: state.store_id,
+            clock: options.clock.clone(),
+            log,
+            manifest,
+            keyspaces: ArcSwap::from_pointee(replay.keyspaces),
+            catalog: Mutex::new(()),
+            next_keyspace: AtomicU64::new(u64::from(replay.next_keyspace.0)),
+            queue: Queue::default(),
+            commit: Mutex::new(commit),
+            views,
+            cache,
+            next_segment: AtomicU64::new(next_segment.0),
+            generations: Mutex::new(VecDeque::new()),
+            flushing: Mutex::new(()),
+            compacting: Mutex::new(compaction::Cursors::default()),
+            dropped: Mutex::new(replay.dropped),
+            garbage: Mutex::new(Vec::new()),
+            orphans: Mutex::new(orphans),
+            level0_full: AtomicBool::new(false),
+            signals: Signals::default(),
+            threads: Mutex::new(Vec::new()),
+            latched: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            lock: Mutex::new(lock),
+        };
+        Ok((engine, replay.bytes))
+    }
+}
+
+/// A file that vanished, or that changed while it was read, under a read-only open.
+fn may_be_a_race(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        Error::Damaged(_) => true,
+        _ => false,
+    }
+}
+
+fn create(options: &Options) -> Result<()> {
+    let default = KeyspaceState {
+        name: DEFAULT_KEYSPACE.to_owned(),
+        created: Index(0),
+        covered: Index(0),
+        covered_term: Term(0),
+        options: Vec::new(),
+        segments: Default::default(),
+    };
+    let state = ManifestState {
+        store_id: StoreId(options.entropy.next_u128()),
+        mode: Mode::Standalone,
+        cluster_id: 0,
+        member_id: 0,
+        created_us: options.clock.wall_us(),
+        next_segment: SegmentNumber(1),
+        next_keyspace: KeyspaceId(1),
+        catalog_index: Index(0),
+        keyspaces: [(KeyspaceId::DEFAULT, default)].into(),
+        log_files: Default::default(),
+    };
+    Manifest::create(manifest_setup(options), state).map(drop)
+}
+
+fn manifest_setup(options: &Options) -> ManifestSetup {
+    ManifestSetup {
+        dir: options.path.clone(),
+        vfs: options.vfs.clone(),
+        entropy: options.entropy.clone(),
+        access: if options.read_only {
+            ManifestAccess::ReadOnly
+        } else {
+            ManifestAccess::ReadWrite
+        },
+    }
+}
+
+fn open_manifest(
+    options: &Options,
+    report: &mut RecoveryReport,
+) -> Result<(Manifest, ManifestState)> {
+    let (manifest, found): (Manifest, ManifestReport) = Manifest::open(manifest_setup(options))?;
+    report.torn_bytes += found.torn_bytes;
+    report.damage.extend(found.damage);
+    let state = manifest.state().clone();
+    if state.mode == Mode::Member && !options.read_only {
+        return Err(Error::MemberStore {
+            path: options.path.clone(),
+        });
+    }
+    Ok((manifest, state))
+}
+
+fn open_trees(
+    options: &Options,
+    state: &ManifestState,
+    cache: &Arc<BlockCache>,
+    report: &mut RecoveryReport,
+) -> Result<Keyspaces> {
+    let mut default = None;
+    let mut others = Vec::new();
+    let mut damage = Vec::new();
+    for (id, keyspace) in &state.keyspaces {
+        let tree = Tree::new(*id, keyspace.name.clone());
+        let mut opened = Vec::new();
+        for (level, meta) in keyspace.segments.values() {
+            let (vfs, cache) = (options.vfs.clone(), cache.clone());
+            match Segment::open(vfs, &options.path, state.store_id, meta, cache) {
+                Ok(segment) if segment.keyspace() != *id => {
+                    let path = options.path.join(crate::segment::file_name(meta.number));
+                    let what = format!("it belongs to keyspace {}, not {id}", segment.keyspace());
+                    damage.push(Damage::new(&path, 0, meta.bytes, what));
+                }
+                Ok(segment) => opened.push((usize::from(*level), Arc::new(segment))),
+                Err(Error::Damaged(found)) => damage.extend(found),
+                Err(error) => return Err(error),
+            }
+        }
+        tree.change(|tables| {
+            opened
+                .into_iter()
+                .for_each(|(level, segment)| tables.add_segment(level, segment));
+        });
+        if *id == KeyspaceId::DEFAULT {
+            default = Some(tree)
+        } else {
+            others.push(Arc::new(tree))
+        }
+    }
+    if !damage.is_empty() {
+        if !options.tolerate_damage {
+            return Err(Error::Damaged(damage));
+        }
+        report.damage.extend(damage);
+    }
+    let default = default.ok_or_else(|| {
+        let what = "the manifest has no default keyspace";
+        Error::damaged(Damage::new(&options.path.join("manifest"), 0, 0, what))
+    })?;
+    Ok(Keyspaces::new(Arc::new(default), others))
+}
+
+fn open_log(
+    options: &Options,
+    state: &ManifestState,
+    covered: Index,
+    manifest: &Arc<Mutex<Manifest>>,
+) -> Result<(Log, LogReport)> {
+    let progress = options.progress.clone();
+    let told = move |bytes_done, bytes_total| {
+        if let Some(callback) = &progress {
+            callback(Progress {
+                bytes_done,
+                bytes_total,
+            });
+        }
+    };
+    Log::open(LogSetup {
+        dir: options.path.clone(),
+        vfs: options.vfs.clone(),
+        clock: options.clock.clone(),
+        entropy: options.entropy.clone(),
+        store_id: state.store_id,
+        options: LogOptions {
+            file_bytes: options.log_file_bytes,
+            identifier_delay: options.identifier_delay,
+            buffer_bytes: options.log_buffer_bytes,
+        },
+        registry: Some(Arc::new(Registry(manifest.clone()))),
+        known: state.log_files.values().cloned().collect(),
+        needed_above: covered,
+        access: if options.read_only {
+            LogAccess::ReadOnly
+        } else {
+            LogAccess::ReadWrite
+        },
+        damage: if options.tolerate_damage {
+            DamagePolicy::Tolerate
+        } else {
+            DamagePolicy::Refuse
+        },
+        progress: Some(&told),
+    })
+}
+
+/// A read-only open must not mix one moment's manifest with another's files.
+fn check_still_current(options: &Options, position: (u64, u64)) -> Result<()> {
+    let (manifest, _) = Manifest::open(manifest_setup(options))?;
+    if manifest.position() == position {
+        return Ok(());
+    }
+    let moved = std::io::Error::new(std::io::ErrorKind::NotFound, "the writer was too fast");
+    Err(Error::io("read a steady state of", &options.path, moved))
+}

@@ -1,0 +1,161 @@
+//! One keyspace's tree: the tables it is made of, newest first, swapped as a whole so that readers
+//! never lock.
+//!
+//! Invariant: for each key, every version in an upper table is newer than all in the tables below it
+//! (active, frozen newest first, level 0 newest first, level 1, …). So the first table that has a
+//! version the reader may see has the newest one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::error::Result;
+use crate::memtable::Memtable;
+use crate::segment::Segment;
+use crate::types::{Found, KeyspaceId, SegmentNumber, Version};
+
+/// Levels below level 0 at most; the last takes whatever comes.
+pub(crate) const LEVELS_MAX: usize = 7;
+
+/// A keyspace.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: String,
+    state: ArcSwap<TreeState>,
+    /// Held from the load to the store of a change: a freeze and a publication can meet here.
+    changing: Mutex<()>,
+    dropped: AtomicBool,
+}
+
+/// The tables of a tree at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct TreeState {
+    pub(crate) active: Arc<Memtable>,
+    /// Newest first.
+    pub(crate) frozen: Vec<Arc<Memtable>>,
+    /// `levels[0]` newest first, its segments may overlap; the others sorted by key and disjoint.
+    pub(crate) levels: Vec<Vec<Arc<Segment>>>,
+}
+
+impl Tree {
+    pub(crate) fn new(id: KeyspaceId, name: String) -> Self {
+        let state = TreeState {
+            active: Arc::new(Memtable::new()),
+            frozen: Vec::new(),
+            levels: vec![Vec::new(); LEVELS_MAX],
+        };
+        let state = ArcSwap::from_pointee(state);
+        let (changing, dropped) = (Mutex::new(()), AtomicBool::new(false));
+        Self {
+            id,
+            name,
+            state,
+            changing,
+            dropped,
+        }
+    }
+
+    /// The tables now.
+    pub(crate) fn load(&self) -> Arc<TreeState> {
+        self.state.load_full()
+    }
+
+    /// Calls `read` with the tables now, cheaper than [`Tree::load`].
+    #[inline]
+    pub(crate) fn with<R>(&self, read: impl FnOnce(&TreeState) -> R) -> R {
+        read(&self.state.load())
+    }
+
+    /// Replaces the tables.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut TreeState)) {
+        let _changing = self.changing.lock();
+        let mut state = TreeState::clone(&self.state.load());
+        change(&mut state);
+        self.state.store(Arc::new(state));
+    }
+
+    pub(crate) fn mark_dropped(&self) {
+        self.dropped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
+    }
+}
+
+impl TreeState {
+    /// The newest version of `key` that a reader at `at` may see.
+    pub(crate) fn get(&self, key: &[u8], at: Version) -> Result<Option<Found>> {
+        for table in std::iter::once(&self.active).chain(&self.frozen) {
+            if let Some(found) = table.find(key, at) {
+                return Ok(Some(found));
+            }
+        }
+        let Some((level0, levels)) = self.levels.split_first() else {
+            return Ok(None);
+        };
+        for segment in level0 {
+            if covers(segment, key)
+                && let Some(found) = segment.get(key, at)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        for level in levels {
+            let place = level.partition_point(|s| s.meta().largest_key.as_slice() < key);
+            if let Some(segment) = level.get(place)
+                && covers(segment, key)
+                && let Some(found) = segment.get(key, at)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All segments with their levels.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (usize, &Arc<Segment>)> {
+        self.levels
+            .iter()
+            .enumerate()
+            .flat_map(|(level, all)| all.iter().map(move |s| (level, s)))
+    }
+
+    /// Puts a segment into its level, in the level's order.
+    pub(crate) fn add_segment(&mut self, level: usize, segment: Arc<Segment>) {
+        let Some(all) = self.levels.get_mut(level) else {
+            return;
+        };
+        let place = if level == 0 {
+            let newest = (segment.meta().largest_index, segment.meta().number);
+            all.partition_point(|s| (s.meta().largest_index, s.meta().number) > newest)
+        } else {
+            all.partition_point(|s| s.meta().smallest_key < segment.meta().smallest_key)
+        };
+        all.insert(place, segment);
+    }
+
+    /// Takes segments out of their levels and returns them.
+    pub(crate) fn remove_segments(&mut self, numbers: &[SegmentNumber]) -> Vec<Arc<Segment>> {
+        let mut removed = Vec::new();
+        for level in &mut self.levels {
+            removed.extend(level.extract_if(.., |s| numbers.contains(&s.meta().number)));
+        }
+        removed
+    }
+
+    /// Bytes of segments in a level.
+    pub(crate) fn level_bytes(&self, level: usize) -> u64 {
+        self.levels
+            .get(level)
+            .map_or(0, |all| all.iter().map(|s| s.meta().bytes).sum())
+    }
+}
+
+fn covers(segment: &Segment, key: &[u8]) -> bool {
+    let meta = segment.meta();
+    meta.smallest_key.as_slice() <= key && key <= meta.largest_key.as_slice()
+}

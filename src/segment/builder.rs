@@ -1,0 +1,428 @@
+//! Writes a segment from front to back.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::block::{BlockBuilder, ENTRY_OVERHEAD_MAX};
+use super::filter::{BITS_PER_KEY_MAX, FilterBuilder};
+use super::format::{
+    Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Identity, Properties, SectionKind, seal,
+};
+use super::index::IndexBuilder;
+use super::{file_name, temporary_name};
+use crate::codec::digest;
+use crate::error::{Error, Result};
+use crate::types::{
+    Entry, EntryKind, FileId, Index, KEY_BYTES_MAX, KeyspaceId, SegmentMeta, SegmentNumber,
+    StoreId, VALUE_BYTES_MAX, Version, order,
+};
+use crate::vfs::{Access, File, Vfs};
+
+/// What is gathered before it is handed to the disk, in bytes.
+const WRITE_BYTES: usize = 512 << 10;
+
+/// How a segment is laid out. A reader needs none of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentOptions {
+    /// Bytes of entries in a block: 32 to 16 MiB. Only an entry that is longer by itself makes a longer
+    /// block, and it has that block to itself.
+    pub block_bytes: usize,
+    /// Entries from one whole key to the next: 1 to 65,536. Fewer make point reads quicker and files
+    /// larger.
+    pub restart_interval: usize,
+    /// Bits of filter a key, 0 (none) to 64. With 10, one absent key in 120 costs a block read.
+    pub filter_bits_per_key: u32,
+}
+
+impl Default for SegmentOptions {
+    fn default() -> Self {
+        Self {
+            block_bytes: 4096,
+            restart_interval: 16,
+            filter_bits_per_key: 10,
+        }
+    }
+}
+
+impl SegmentOptions {
+    fn check(&self) -> Result<()> {
+        let refused = |name, why: &str| {
+            let why = why.to_owned();
+            Err(Error::InvalidOption { name, why })
+        };
+        if !(32..=16 << 20).contains(&self.block_bytes) {
+            return refused("block_bytes", "must be between 32 and 16,777,216");
+        }
+        if !(1..=1 << 16).contains(&self.restart_interval) {
+            return refused("restart_interval", "must be between 1 and 65,536");
+        }
+        if self.filter_bits_per_key > BITS_PER_KEY_MAX {
+            return refused("filter_bits_per_key", "must be at most 64");
+        }
+        Ok(())
+    }
+}
+
+/// Where a segment is to be written, and whose it is.
+#[derive(Clone, Debug)]
+pub struct SegmentSetup {
+    /// The store's folder.
+    pub dir: PathBuf,
+    /// The disk.
+    pub vfs: Arc<dyn Vfs>,
+    /// The store.
+    pub store_id: StoreId,
+    /// The keyspace that its entries belong to.
+    pub keyspace: KeyspaceId,
+    /// Its number, never used before.
+    pub number: SegmentNumber,
+    /// Its own id, random.
+    pub file_id: FileId,
+    /// How it is laid out.
+    pub options: SegmentOptions,
+}
+
+/// The bytes on their way to the file.
+struct Output {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    buffer: Vec<u8>,
+    written: u64,
+    digest: Xxh3,
+    /// Set once a write has failed: what is in the file is then unknown, and nothing may follow.
+    broken: bool,
+}
+
+impl Output {
+    fn offset(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.buffer.len() + bytes.len() > WRITE_BYTES {
+            self.flush()?;
+        }
+        if bytes.len() < WRITE_BYTES {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.write(bytes)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let outcome = self.write(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        outcome
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.check()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.broken = true;
+        self.file
+            .write_at(bytes, self.written)
+            .map_err(|error| Error::io("write", &self.path, error))?;
+        self.broken = false;
+        self.digest.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        if !self.broken {
+            return Ok(());
+        }
+        let error = io::Error::other("an earlier write to it failed");
+        Err(Error::io("write", &self.path, error))
+    }
+}
+
+/// Writes one segment: `create`, then `add` in table order, then `finish` or `abandon`.
+///
+/// Takes memory for the write buffer (512 KiB), the block at hand, the index (some 30 bytes and a key
+/// for each block) and the filter (8 bytes for each key).
+pub struct SegmentBuilder {
+    setup: SegmentSetup,
+    output: Output,
+    block: BlockBuilder,
+    index: IndexBuilder,
+    filter: FilterBuilder,
+    properties: Properties,
+    last_key: Vec<u8>,
+    last_version: Version,
+}
+
+impl fmt::Debug for SegmentBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentBuilder")
+            .field("path", &self.output.path)
+            .field("entries", &self.properties.entries)
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SegmentBuilder {
+    /// Creates the file under its temporary name, in place of one that a crash may have left.
+    ///
+    /// # Errors
+    /// `InvalidOption`; what the disk answers.
+    pub fn create(setup: SegmentSetup) -> Result<Self> {
+        setup.options.check()?;
+        let path = setup.dir.join(temporary_name(setup.number));
+        let file = setup
+            .vfs
+            .open(&path, Access::CreateOrTruncate)
+            .map_err(|error| Error::io("create", &path, error))?;
+        let identity = identity(&setup);
+        let options = &setup.options;
+        Ok(Self {
+            output: Output {
+                file,
+                path,
+                buffer: identity.encode_header(),
+                written: 0,
+                digest: digest(),
+                broken: false,
+            },
+            block: BlockBuilder::new(options.restart_interval),
+            index: IndexBuilder::default(),
+            filter: FilterBuilder::new(options.filter_bits_per_key),
+            properties: Properties {
+                smallest_index: Index(u64::MAX),
+                block_bytes: options.block_bytes as u32,
+                restart_interval: options.restart_interval as u32,
+                filter_bits_per_key: options.filter_bits_per_key,
+                ..Properties::default()
+            },
+            last_key: Vec::new(),
+            last_version: Version::MAX,
+            setup,
+        })
+    }
+
+    /// Appends an entry, which must come after the last one in table order.
+    ///
+    /// # Errors
+    /// `TableOrder`, `KeyTooLong`, `ValueTooLong`: the entry was not taken, and others can follow. What
+    /// the disk answers: then the builder is of no more use.
+    pub fn add(&mut self, entry: Entry<'_>) -> Result<()> {
+        let first = self.properties.entries == 0;
+        let new_key = first || self.last_key != entry.key;
+        self.check_entry(&entry, first)?;
+        let mut shared = self.block.shared(&self.last_key, entry.key);
+        let entry_bytes = entry.key.len() - shared + entry.value.len() + ENTRY_OVERHEAD_MAX;
+        let full = self.block.bytes() + entry_bytes > self.setup.options.block_bytes;
+        if full && !self.block.is_empty() {
+            self.finish_block(Some(entry.key))?;
+            shared = 0;
+        }
+        if first {
+            self.properties.smallest_key = entry.key.to_vec();
+        }
+        self.block.add(shared, entry);
+        self.count(&entry, new_key);
+        if new_key {
+            self.filter.add(entry.key);
+            self.last_key.clear();
+            self.last_key.extend_from_slice(entry.key);
+        }
+        self.last_version = entry.version;
+        Ok(())
+    }
+
+    fn check_entry(&self, entry: &Entry<'_>, first: bool) -> Result<()> {
+        self.output.check()?;
+        if entry.key.len() > KEY_BYTES_MAX {
+            return Err(Error::KeyTooLong {
+                bytes: entry.key.len(),
+                limit: KEY_BYTES_MAX,
+            });
+        }
+        if entry.value.len() > VALUE_BYTES_MAX {
+            return Err(Error::ValueTooLong {
+                bytes: entry.value.len(),
+                limit: VALUE_BYTES_MAX,
+            });
+        }
+        let version = entry.version;
+        let ascends = order(&self.last_key, self.last_version, entry.key, version);
+        if !first && ascends != Ordering::Less {
+            return Err(self.refused(format!(
+                "key {:?} at {version:?} does not come after {:?} at {:?}",
+                shown(entry.key),
+                shown(&self.last_key),
+                self.last_version
+            )));
+        }
+        if entry.kind == EntryKind::Delete && !entry.value.is_empty() {
+            let why = format!("deletion of key {:?} has a value", shown(entry.key));
+            return Err(self.refused(why));
+        }
+        Ok(())
+    }
+
+    fn refused(&self, why: String) -> Error {
+        let path = self.output.path.clone();
+        Error::TableOrder { path, why }
+    }
+
+    fn count(&mut self, entry: &Entry<'_>, new_key: bool) {
+        let properties = &mut self.properties;
+        properties.entries += 1;
+        properties.deletes += u64::from(entry.kind == EntryKind::Delete);
+        properties.keys += u64::from(new_key);
+        properties.key_bytes += entry.key.len() as u64;
+        properties.value_bytes += entry.value.len() as u64;
+        let index = entry.version.index;
+        properties.smallest_index = properties.smallest_index.min(index);
+        properties.largest_index = properties.largest_index.max(index);
+    }
+
+    fn finish_block(&mut self, next_key: Option<&[u8]>) -> Result<()> {
+        let offset = self.output.offset();
+        let section = self.block.finish();
+        let bytes = section.len() as u64;
+        if !seal(self.setup.file_id, offset, SectionKind::Data, section) {
+            return Err(too_large(&self.output));
+        }
+        self.output.append(section)?;
+        self.block.clear(WRITE_BYTES);
+        let last = (&self.last_key[..], self.last_version);
+        self.index.add(Extent { offset, bytes }, last, next_key);
+        Ok(())
+    }
+
+    /// Length of the file if it were finished now, give or take the filter.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let blocks = self.output.offset() + self.block.bytes() as u64;
+        blocks + self.index.bytes() as u64 + FOOTER_BYTES as u64
+    }
+
+    /// Entries added so far.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.properties.entries
+    }
+
+    /// Writes the rest, syncs the file and gives it its name. The name is durable, and the file may be
+    /// named in a manifest, once the caller has synced the folder.
+    ///
+    /// # Errors
+    /// What the disk answers, or `TableOrder` if there is no entry: the temporary file is then removed
+    /// as far as the disk lets it, and nothing was published.
+    pub fn finish(mut self) -> Result<SegmentMeta> {
+        let outcome = self.finish_file();
+        if outcome.is_err() {
+            self.abandon();
+        }
+        outcome
+    }
+
+    fn finish_file(&mut self) -> Result<SegmentMeta> {
+        self.output.check()?;
+        if self.properties.entries == 0 {
+            return Err(self.refused("a segment holds at least one entry".into()));
+        }
+        self.finish_block(None)?;
+        self.properties.blocks = self.index.blocks().into();
+        self.properties.largest_key = self.last_key.clone();
+        self.write_tail()?;
+        self.output.flush()?;
+        let path = &self.output.path;
+        self.output
+            .file
+            .sync_data()
+            .map_err(|error| Error::io("sync", path, error))?;
+        let published = self.setup.dir.join(file_name(self.setup.number));
+        self.setup
+            .vfs
+            .rename(path, &published)
+            .map_err(|error| Error::io("rename", path, error))?;
+        let properties = std::mem::take(&mut self.properties);
+        Ok(SegmentMeta {
+            number: self.setup.number,
+            file_id: self.setup.file_id,
+            bytes: self.output.written,
+            digest: self.output.digest.digest128(),
+            entries: properties.entries,
+            deletes: properties.deletes,
+            smallest_key: properties.smallest_key,
+            largest_key: properties.largest_key,
+            smallest_index: properties.smallest_index,
+            largest_index: properties.largest_index,
+        })
+    }
+
+    /// Filter, index, properties and footer.
+    fn write_tail(&mut self) -> Result<()> {
+        let mut section = vec![0; FRAME_BYTES];
+        let mut filter = Extent {
+            offset: self.output.offset(),
+            bytes: 0,
+        };
+        if self.filter.encode(&mut section) {
+            filter = self.write_section(SectionKind::Filter, &mut section)?;
+        }
+        self.index.encode(&mut section);
+        let index = self.write_section(SectionKind::Index, &mut section)?;
+        self.properties.encode(&mut section);
+        let properties = self.write_section(SectionKind::Properties, &mut section)?;
+        let footer = Footer {
+            identity: identity(&self.setup),
+            file_bytes: self.output.offset() + FOOTER_BYTES as u64,
+            filter,
+            index,
+            properties,
+        };
+        self.output.append(&footer.encode())
+    }
+
+    /// Writes a section and leaves room for the frame of the next one.
+    fn write_section(&mut self, kind: SectionKind, section: &mut Vec<u8>) -> Result<Extent> {
+        let offset = self.output.offset();
+        let bytes = section.len() as u64;
+        if !seal(self.setup.file_id, offset, kind, section) {
+            return Err(too_large(&self.output));
+        }
+        self.output.append(section)?;
+        section.clear();
+        section.resize(FRAME_BYTES, 0);
+        Ok(Extent { offset, bytes })
+    }
+
+    /// Removes the temporary file, as far as the disk lets it; whoever opens the store next removes
+    /// what is left.
+    pub fn abandon(self) {
+        let _ = self.setup.vfs.remove(&self.output.path);
+    }
+}
+
+/// As much of a key as belongs in a message.
+fn shown(key: &[u8]) -> &[u8] {
+    key.get(..64).unwrap_or(key)
+}
+
+fn identity(setup: &SegmentSetup) -> Identity {
+    Identity {
+        store_id: setup.store_id,
+        keyspace: setup.keyspace,
+        number: setup.number,
+        file_id: setup.file_id,
+    }
+}
+
+fn too_large(output: &Output) -> Error {
+    let error = io::Error::new(io::ErrorKind::FileTooLarge, "a section of over 4 GiB");
+    Error::io("write", &output.path, error)
+}

@@ -1,0 +1,132 @@
+//! The cache of verified blocks that all segments share.
+
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+
+use super::block::Block;
+use crate::types::FileId;
+
+/// A block longer than this part of the cache is not kept, lest one large value empty it.
+const LARGEST_BLOCK_PART: u64 = 16;
+/// Parts with a lock each. A fixed number, so that the same reads evict the same blocks on every
+/// machine, and few enough that the largest block kept fits in one part of a small cache.
+const SHARDS: usize = 8;
+/// What is counted for a block beside its bytes: key, links, allocation.
+const OVERHEAD_BYTES: u64 = 128;
+const TYPICAL_BLOCK_BYTES: u64 = 4096 + OVERHEAD_BYTES;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    file_id: FileId,
+    offset: u64,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The id is random: half of it tells files apart as well as the whole.
+        state.write_u64(self.file_id.0 as u64 ^ self.offset.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    }
+}
+
+/// Spreads one number over 64 bits, the same way in every run: what is evicted must not depend on
+/// chance, or a simulation could not be repeated.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        let product = u128::from(self.0 ^ 0xa076_1d64_78bd_642f) * 0xe703_7ed1_a0b4_28db;
+        (product >> 64) as u64 ^ product as u64
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = self.0.rotate_left(29) ^ number;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct BlockWeight;
+
+impl Weighter<Key, Block> for BlockWeight {
+    fn weight(&self, _: &Key, block: &Block) -> u64 {
+        block.bytes() as u64 + OVERHEAD_BYTES
+    }
+}
+
+/// Verified blocks of all segments of a store, up to a limit in bytes.
+///
+/// Values that were handed out keep their block in memory beyond that limit, until they are dropped.
+#[derive(Debug)]
+pub struct BlockCache {
+    blocks:
+        Cache<Key, Block, BlockWeight, BuildHasherDefault<KeyHasher>, DefaultLifecycle<Key, Block>>,
+    block_bytes_max: u64,
+}
+
+impl BlockCache {
+    /// A cache that holds at most so many bytes; with 0, nothing.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let typical_blocks = (bytes / TYPICAL_BLOCK_BYTES).clamp(1, 1 << 24) as usize;
+        // A multiple of the parts, which the crate would else round up, and so over the limit.
+        let capacity = bytes - bytes % SHARDS as u64;
+        let mut options = OptionsBuilder::new();
+        options
+            .shards(SHARDS)
+            .estimated_items_capacity(typical_blocks)
+            .weight_capacity(capacity);
+        let blocks = match options.build() {
+            Ok(options) => Cache::with_options(
+                options,
+                BlockWeight,
+                BuildHasherDefault::default(),
+                DefaultLifecycle::default(),
+            ),
+            // Only an option left out is refused.
+            Err(_) => Cache::with(
+                typical_blocks,
+                capacity,
+                BlockWeight,
+                BuildHasherDefault::default(),
+                DefaultLifecycle::default(),
+            ),
+        };
+        Self {
+            blocks,
+            block_bytes_max: bytes / LARGEST_BLOCK_PART,
+        }
+    }
+
+    /// Bytes held now, with what it takes to hold them.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.blocks.weight()
+    }
+
+    /// A block, which then counts as used of late.
+    #[inline]
+    pub(super) fn get(&self, file_id: FileId, offset: u64) -> Option<Block> {
+        self.blocks.get(&Key { file_id, offset })
+    }
+
+    /// A block, for a scan, which says nothing of whether it will be wanted again.
+    #[inline]
+    pub(super) fn peek(&self, file_id: FileId, offset: u64) -> Option<Block> {
+        self.blocks.peek(&Key { file_id, offset })
+    }
+
+    /// Keeps a block whose checksum has been verified, unless it is too long.
+    pub(super) fn insert(&self, file_id: FileId, offset: u64, block: &Block) {
+        if block.bytes() as u64 <= self.block_bytes_max {
+            self.blocks.insert(Key { file_id, offset }, block.clone());
+        }
+    }
+}

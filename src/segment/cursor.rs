@@ -1,0 +1,257 @@
+//! A cursor over a segment. Seeks and short walks go through the block cache; a walk of several blocks
+//! reads ahead, many blocks at a time, and leaves the cache to those who come back.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::block::{Block, BlockCursor};
+use super::reader::Segment;
+use crate::cursor::Cursor;
+use crate::error::Result;
+use crate::types::{Entry, Version};
+
+/// Blocks walked one after the other before a cursor reads ahead.
+const STEPS_BEFORE_READING_AHEAD: u32 = 2;
+/// What is read ahead at first, in bytes; doubled from read to read.
+const AHEAD_BYTES_MIN: u64 = 64 << 10;
+/// The most that is read ahead, in bytes.
+const AHEAD_BYTES_MAX: u64 = 256 << 10;
+
+/// Which way a cursor goes from block to block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+/// Neighbouring blocks as one read brought them, not yet verified.
+#[derive(Debug, Default)]
+struct Window {
+    blocks: Range<usize>,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+/// A place in a segment. Made by [`Segment::cursor`].
+pub struct SegmentCursor {
+    segment: Arc<Segment>,
+    number: usize,
+    block: Option<Block>,
+    place: BlockCursor,
+    /// Blocks entered one after the other in `direction`, since the last seek.
+    steps: u32,
+    direction: Direction,
+    ahead_bytes: u64,
+    window: Window,
+}
+
+impl fmt::Debug for SegmentCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentCursor")
+            .field("segment", &self.segment)
+            .field("entry", &self.entry())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SegmentCursor {
+    pub(super) fn new(segment: Arc<Segment>) -> Self {
+        Self {
+            segment,
+            number: 0,
+            block: None,
+            place: BlockCursor::default(),
+            steps: 0,
+            direction: Direction::Forward,
+            ahead_bytes: AHEAD_BYTES_MIN,
+            window: Window::default(),
+        }
+    }
+
+    /// Enters a block that a seek chose.
+    fn enter(&mut self, number: usize) -> Result<()> {
+        self.block = None;
+        self.steps = 0;
+        self.ahead_bytes = AHEAD_BYTES_MIN;
+        self.block = Some(self.segment.block(number)?);
+        self.number = number;
+        self.place.reset();
+        Ok(())
+    }
+
+    /// Enters the block next to this one.
+    fn step(&mut self, number: usize, direction: Direction) -> Result<()> {
+        self.block = None;
+        if self.direction != direction {
+            self.direction = direction;
+            self.steps = 0;
+            self.ahead_bytes = AHEAD_BYTES_MIN;
+        }
+        self.steps = self.steps.saturating_add(1);
+        let block = if self.steps <= STEPS_BEFORE_READING_AHEAD {
+            self.segment.block(number)?
+        } else {
+            self.block_ahead(number)?
+        };
+        self.block = Some(block);
+        self.number = number;
+        self.place.reset();
+        Ok(())
+    }
+
+    /// A block of a long walk: from the cache, the window, or a new window.
+    fn block_ahead(&mut self, number: usize) -> Result<Block> {
+        if let Some(block) = self.segment.cached_block(number) {
+            return Ok(block);
+        }
+        let place = self.segment.extent(number);
+        if !self.window.blocks.contains(&number) {
+            self.window.blocks = 0..0;
+            if place.bytes >= self.ahead_bytes {
+                return self.segment.read_block(place);
+            }
+            self.fill_window(number)?;
+        }
+        let start = usize::try_from(place.offset.saturating_sub(self.window.offset)).unwrap_or(0);
+        let section = self.window.bytes.get(start..start + place.bytes as usize);
+        // A copy, so that a value which someone keeps holds one block in memory, not a window.
+        let section = Bytes::copy_from_slice(section.unwrap_or_default());
+        self.segment.file.verified_block(place.offset, section)
+    }
+
+    /// Reads block `number` and as many as fit of those behind it in the walk's direction.
+    fn fill_window(&mut self, number: usize) -> Result<()> {
+        let wanted = self.segment.extent(number);
+        let (mut first, mut last) = (number, number);
+        let (mut start, mut end) = (wanted.offset, wanted.end());
+        loop {
+            let neighbour = match self.direction {
+                Direction::Forward => last.checked_add(1),
+                Direction::Backward => first.checked_sub(1),
+            };
+            let Some((neighbour, place)) =
+                neighbour.and_then(|number| Some((number, self.segment.index.extent(number)?)))
+            else {
+                break;
+            };
+            let (new_start, new_end) = (start.min(place.offset), end.max(place.end()));
+            if new_end - new_start > self.ahead_bytes {
+                break;
+            }
+            (start, end) = (new_start, new_end);
+            (first, last) = (first.min(neighbour), last.max(neighbour));
+        }
+        self.window.bytes.resize((end - start) as usize, 0);
+        self.segment.file.read_into(&mut self.window.bytes, start)?;
+        self.window.offset = start;
+        self.window.blocks = first..last + 1;
+        self.ahead_bytes = (self.ahead_bytes * 2).min(AHEAD_BYTES_MAX);
+        Ok(())
+    }
+
+    /// Runs a move within the block; damage leaves the cursor nowhere.
+    fn in_block(
+        &mut self,
+        go: impl FnOnce(&mut BlockCursor, &Block) -> super::block::Decoded<bool>,
+    ) -> Result<bool> {
+        let Some(block) = &self.block else {
+            return Ok(false);
+        };
+        let moved = go(&mut self.place, block);
+        let moved = self.segment.checked(self.number, moved);
+        if moved.is_err() {
+            self.block = None;
+        }
+        moved
+    }
+
+    /// Goes to the first entry of the block after this one, or nowhere.
+    #[cold]
+    fn next_block(&mut self) -> Result<()> {
+        let number = self.number + 1;
+        if number >= self.segment.index.blocks() {
+            self.block = None;
+            return Ok(());
+        }
+        self.step(number, Direction::Forward)?;
+        self.in_block(BlockCursor::next).map(drop)
+    }
+
+    /// Goes to the last entry of the block before this one, or nowhere.
+    #[cold]
+    fn previous_block(&mut self) -> Result<()> {
+        let Some(number) = self.number.checked_sub(1) else {
+            self.block = None;
+            return Ok(());
+        };
+        self.step(number, Direction::Backward)?;
+        self.in_block(BlockCursor::seek_to_last).map(drop)
+    }
+}
+
+impl Cursor for SegmentCursor {
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.enter(0)?;
+        self.in_block(BlockCursor::next).map(drop)
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.enter(self.segment.index.blocks() - 1)?;
+        self.in_block(BlockCursor::seek_to_last).map(drop)
+    }
+
+    fn seek(&mut self, key: &[u8], version: Version) -> Result<()> {
+        let number = self.segment.index.find(key, version);
+        if number >= self.segment.index.blocks() {
+            self.block = None;
+            return Ok(());
+        }
+        self.enter(number)?;
+        if self.in_block(|place, block| place.seek(block, key, version))? {
+            return Ok(());
+        }
+        self.next_block()
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        let number = self.segment.index.find(key, Version::MAX);
+        if number >= self.segment.index.blocks() {
+            return self.seek_to_last();
+        }
+        self.enter(number)?;
+        if self.in_block(|place, block| place.seek(block, key, Version::MAX))? {
+            return self.prev();
+        }
+        self.in_block(BlockCursor::seek_to_last).map(drop)
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        if self.block.is_none() || self.in_block(BlockCursor::next)? {
+            return Ok(());
+        }
+        self.next_block()
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        if self.block.is_none() || self.in_block(BlockCursor::prev)? {
+            return Ok(());
+        }
+        self.previous_block()
+    }
+
+    #[inline]
+    fn entry(&self) -> Option<Entry<'_>> {
+        self.place.entry(self.block.as_ref()?)
+    }
+
+    fn value(&self) -> Bytes {
+        match &self.block {
+            Some(block) if self.entry().is_some() => block.shared_slice(self.place.value_range()),
+            _ => Bytes::new(),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Reads a whole segment again and names everything in it that is not as it was written.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::block::{Block, Decoded, ENTRIES_START, Malformed, RawEntry, common_prefix};
+use super::format::{
+    Extent, FOOTER_BYTES, Footer, HEADER_BYTES, Identity, Properties, Refusal, SectionKind,
+    verify_section,
+};
+use super::reader::Segment;
+use crate::codec::digest;
+use crate::error::{Damage, Error, Result};
+use crate::types::{EntryKind, Index, Version, order};
+
+/// Read at once, in bytes, unless a single block is longer.
+const RUN_BYTES: u64 = 1 << 20;
+
+/// A part of the file under one checksum.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Header,
+    Block(usize),
+    Section(SectionKind),
+    Footer,
+}
+
+struct Verification<'a> {
+    segment: &'a Segment,
+    progress: &'a mut dyn FnMut(u64),
+    damage: Vec<Damage>,
+    /// None once a part of the file could not be read.
+    digest: Option<Xxh3>,
+    counted: Properties,
+    last_key: Option<Vec<u8>>,
+}
+
+impl Segment {
+    /// Reads every byte from the disk, past the block cache, and checks it: block checksums, the
+    /// digest of the whole file, every entry, their order, the filter, and the counts. Goes on after
+    /// damage. `progress` is called with the bytes read since the last call.
+    ///
+    /// Returns all damage found; nothing is changed. A part that the disk can't read counts as
+    /// damaged.
+    ///
+    /// # Errors
+    /// If the disk won't even tell the length of the file.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Vec<Damage>> {
+        let mut verification = Verification {
+            segment: self,
+            progress,
+            damage: Vec::new(),
+            digest: Some(digest()),
+            counted: Properties {
+                smallest_index: Index(u64::MAX),
+                ..Properties::default()
+            },
+            last_key: None,
+        };
+        let there = self.file.file.len();
+        let there =
+            there.map_err(|error| Error::io("read the length of", &self.file.path, error))?;
+        verification.check_parts(there);
+        verification.check_length(there);
+        verification.check_whole();
+        Ok(verification.damage)
+    }
+
+    /// The parts of the file, in order.
+    fn parts(&self) -> impl Iterator<Item = (Part, Extent)> + '_ {
+        let header = Extent {
+            offset: 0,
+            bytes: HEADER_BYTES as u64,
+        };
+        let footer = Extent {
+            offset: self.footer.properties.end(),
+            bytes: FOOTER_BYTES as u64,
+        };
+        let blocks =
+            (0..self.index.blocks()).map(|number| (Part::Block(number), self.extent(number)));
+        let sections = [
+            (SectionKind::Filter, self.footer.filter),
+            (SectionKind::Index, self.footer.index),
+            (SectionKind::Properties, self.footer.properties),
+        ];
+        let sections = sections
+            .into_iter()
+            .filter(|(_, place)| place.bytes > 0)
+            .map(|(kind, place)| (Part::Section(kind), place));
+        std::iter::once((Part::Header, header))
+            .chain(blocks)
+            .chain(sections)
+            .chain(std::iter::once((Part::Footer, footer)))
+    }
+}
+
+impl Verification<'_> {
+    /// Reads the parts that lie wholly in the file's first `there` bytes, many at a time.
+    fn check_parts(&mut self, there: u64) {
+        let segment = self.segment;
+        let mut run: Vec<(Part, Extent)> = Vec::new();
+        let mut run_bytes = 0;
+        for (part, place) in segment
+            .parts()
+            .take_while(|(_, place)| place.end() <= there)
+        {
+            if run_bytes + place.bytes > RUN_BYTES {
+                self.check_run(&run);
+                run.clear();
+                run_bytes = 0;
+            }
+            run.push((part, place));
+            run_bytes += place.bytes;
+        }
+        self.check_run(&run);
+    }
+
+    fn check_run(&mut self, run: &[(Part, Extent)]) {
+        let (Some((_, first)), Some((_, last))) = (run.first(), run.last()) else {
+            return;
+        };
+        let place = Extent {
+            offset: first.offset,
+            bytes: last.end() - first.offset,
+        };
+        match self.segment.file.read(place) {
+            Ok(bytes) => {
+                let bytes = Bytes::from(bytes);
+                if let Some(digest) = &mut self.digest {
+                    digest.update(&bytes);
+                }
+                for (part, place) in run {
+                    let start = (place.offset - first.offset) as usize;
+                    let part_bytes = bytes.slice(start..start + place.bytes as usize);
+                    self.check_part(*part, *place, part_bytes);
+                }
+                (self.progress)(place.bytes);
+            }
+            Err(error) if run.len() == 1 => {
+                self.digest = None;
+                let what = format!("could not be read: {error}");
+                self.damage.push(self.segment.file.damage(place, what));
+                (self.progress)(place.bytes);
+            }
+            Err(_) => {
+                // One bad sector must not hide its neighbours.
+                for alone in run {
+                    self.check_run(std::slice::from_ref(alone));
+                }
+            }
+        }
+    }
+
+    fn check_part(&mut self, part: Part, place: Extent, bytes: Bytes) {
+        let segment = self.segment;
+        let same = |refused: Result<bool, Refusal>| match refused {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("differs from what was read when the file was opened".to_owned()),
+            Err(Refusal::Damaged(what)) => Err(what),
+            Err(Refusal::NewerFormat(version)) => Err(format!("claims format {version}")),
+        };
+        let verdict = match part {
+            Part::Header => {
+                same(Identity::decode_header(&bytes).map(|found| found == segment.footer.identity))
+            }
+            Part::Footer => {
+                same(Footer::decode(&bytes, place.offset).map(|found| found == segment.footer))
+            }
+            Part::Section(kind) => verify_section(segment.file.file_id, place.offset, kind, &bytes),
+            Part::Block(number) => self.check_block(number, place, bytes),
+        };
+        if let Err(what) = verdict {
+            self.damage.push(segment.file.damage(place, what));
+        }
+    }
+
+    fn check_block(&mut self, number: usize, place: Extent, bytes: Bytes) -> Result<(), String> {
+        let file_id = self.segment.file.file_id;
+        verify_section(file_id, place.offset, SectionKind::Data, &bytes)?;
+        let malformed = |_| "block: malformed under a good checksum".to_owned();
+        let block = Block::parse(bytes).map_err(malformed)?;
+        let mut key = Vec::new();
+        let mut last: Option<Version> = None;
+        let mut restart = 0;
+        let mut position = ENTRIES_START;
+        while position < block.entries_end() {
+            let entry = block.decode(position).map_err(malformed)?;
+            let is_restart = takes_restart(&block, position, &mut restart).map_err(malformed)?;
+            let ascends = rebuild(&block, &entry, is_restart, &mut key, last);
+            if !ascends.map_err(malformed)? {
+                return Err(format!("block: entry at byte {position} is out of order"));
+            }
+            self.check_entry(number, &key, &entry)
+                .map_err(|what| format!("block: entry at byte {position} {what}"))?;
+            last = Some(entry.version);
+            position = entry.next;
+        }
+        if restart != block.restarts() {
+            return Err("block: a restart is not at an entry".into());
+        }
+        Ok(())
+    }
+
+    fn check_entry(&mut self, number: usize, key: &[u8], entry: &RawEntry) -> Result<(), String> {
+        let segment = self.segment;
+        let value_bytes = entry.next - entry.value;
+        if entry.kind == EntryKind::Delete && value_bytes > 0 {
+            return Err("is a deletion with a value".into());
+        }
+        if !segment.index.admits(number, key, entry.version) {
+            return Err("does not belong between the separators of its block".into());
+        }
+        if segment
+            .filter
+            .as_ref()
+            .is_some_and(|filter| !filter.may_hold(key))
+        {
+            return Err("is denied by the filter".into());
+        }
+        let counted = &mut self.counted;
+        counted.entries += 1;
+        counted.deletes += u64::from(entry.kind == EntryKind::Delete);
+        counted.key_bytes += key.len() as u64;
+        counted.value_bytes += value_bytes as u64;
+        counted.smallest_index = counted.smallest_index.min(entry.version.index);
+        counted.largest_index = counted.largest_index.max(entry.version.index);
+        if self.last_key.as_deref() != Some(key) {
+            counted.keys += 1;
+            let last_key = self.last_key.get_or_insert_default();
+            last_key.clear();
+            last_key.extend_from_slice(key);
+            if counted.keys == 1 {
+                counted.smallest_key = key.to_vec();
+            }
+        }
+        Ok(())
+    }
+
+    fn check_length(&mut self, there: u64) {
+        let file = &self.segment.file;
+        let expected = self.segment.meta.bytes;
+        if there > expected {
+            let place = Extent {
+                offset: expected,
+                bytes: there - expected,
+            };
+            self.damage
+                .push(file.damage(place, "bytes beyond the end of the segment"));
+        } else if there < expected {
+            // From the first part that is not all there.
+            let mut parts = self.segment.parts();
+            let cut = parts.find(|(_, place)| place.end() > there);
+            let offset = cut.map_or(there, |(_, place)| place.offset);
+            let place = Extent {
+                offset,
+                bytes: expected - offset,
+            };
+            let what = format!("the file ends at byte {there}, not at {expected}");
+            self.damage.push(file.damage(place, what));
+        }
+    }
+
+    /// What no part shows by itself, when no part is damaged.
+    fn check_whole(&mut self) {
+        if !self.damage.is_empty() {
+            return;
+        }
+        let segment = self.segment;
+        let mut counted = std::mem::take(&mut self.counted);
+        counted.largest_key = self.last_key.take().unwrap_or_default();
+        let expected = &segment.properties;
+        counted.blocks = segment.index.blocks() as u64;
+        counted.block_bytes = expected.block_bytes;
+        counted.restart_interval = expected.restart_interval;
+        counted.filter_bits_per_key = expected.filter_bits_per_key;
+        if counted != *expected {
+            let what = "properties: counts or bounds differ from those of the entries";
+            let damage = segment.file.damage(segment.footer.properties, what);
+            self.damage.push(damage);
+        }
+        let found = self.digest.as_ref().map(Xxh3::digest128);
+        if found.is_some_and(|found| found != segment.meta.digest) {
+            let what = "the digest of the whole file differs from the one in the manifest";
+            let place = Extent {
+                offset: 0,
+                bytes: segment.meta.bytes,
+            };
+            self.damage.push(segment.file.damage(place, what));
+        }
+    }
+}
+
+/// Whether the entry at `position` is the next restart, which is then counted.
+fn takes_restart(block: &Block, position: usize, restart: &mut usize) -> Decoded<bool> {
+    if *restart >= block.restarts() || block.restart(*restart)? != position {
+        return Ok(false);
+    }
+    *restart += 1;
+    Ok(true)
+}
+
+/// Puts the entry's key together in `key`, which holds the one before. False if the entry doesn't come
+/// after that one, or shares another number of bytes with it than it should.
+fn rebuild(
+    block: &Block,
+    entry: &RawEntry,
+    is_restart: bool,
+    key: &mut Vec<u8>,
+    last: Option<Version>,
+) -> Decoded<bool> {
+    let suffix = block.suffix(entry);
+    let before = key.get(entry.shared..).ok_or(Malformed)?;
+    let Some(version) = last else {
+        key.extend_from_slice(suffix);
+        return Ok(is_restart);
+    };
+    let shares_right = if is_restart {
+        entry.shared == 0
+    } else {
+        common_prefix(before, suffix) == 0
+    };
+    let ascends = order(before, version, suffix, entry.version) == Ordering::Less;
+    key.truncate(entry.shared);
+    key.extend_from_slice(suffix);
+    Ok(shares_right && ascends)
+}

@@ -1,0 +1,313 @@
+//! The log itself: who may append, in which order, how durably; and what is told of it.
+//!
+//! Locks are taken in this order: `sync_turn`, `identifier_turn`, `prepare_turn`, `writer`, `view`.
+//! No disk is waited for under `view`.
+
+mod append;
+mod maintain;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::types::{Index, LogFileMeta, LogNumber, Lsn, StoreId, Term};
+use crate::vfs::Lock;
+
+use super::format::UNIT_BYTES;
+use super::identify::Job;
+use super::options::{LogAccess, LogReport, LogSetup};
+use super::reader::LogReader;
+use super::recovery::{self, Hole};
+use super::timeline::Timeline;
+use super::writer::{Active, NewFile};
+
+/// An ordered sequence of records on disk. See the [module](super).
+///
+/// Threads share it by reference (or in an `Arc`). Dropping it writes nothing: what was appended with
+/// `Durability::Buffered` and never synced is then lost, as that level says.
+pub struct Log {
+    setup: LogSetup<'static>,
+    store_id: StoreId,
+    sync_turn: Mutex<()>,
+    identifier_turn: Mutex<VecDeque<Job>>,
+    prepare_turn: Mutex<()>,
+    writer: Mutex<Writer>,
+    view: Mutex<View>,
+    /// All before this position is durable.
+    durable: AtomicU64,
+    /// All before this position may be acknowledged as durable: its identifiers are too, if they must be.
+    settled: AtomicU64,
+    /// After the last record.
+    end: AtomicU64,
+    /// When identifiers began to wait, in microseconds, plus one; 0 if none do.
+    due_since_us: AtomicU64,
+    latch: OnceLock<Arc<str>>,
+    _lock: Option<Box<dyn Lock>>,
+}
+
+/// What only the one who appends looks at.
+#[derive(Debug)]
+struct Writer {
+    active: Option<Active>,
+    next: Option<NewFile>,
+    next_number: LogNumber,
+    next_lsn: Lsn,
+    /// Identifiers of files that are no longer appended to.
+    finished: Vec<Job>,
+    /// Files from before this log was opened, whose identifiers are to be written anew.
+    unidentified: Vec<(LogFileMeta, Lsn)>,
+    skip: Option<Index>,
+    closed: bool,
+}
+
+/// What readers look at.
+#[derive(Debug)]
+struct View {
+    /// Oldest first; the last may be the one that is appended to.
+    files: Vec<ViewFile>,
+    /// Files that don't belong to the log, to be removed with the next purge.
+    void: Vec<PathBuf>,
+    timeline: Timeline,
+    holes: Arc<[Hole]>,
+}
+
+/// One file of the log.
+#[derive(Clone, Debug)]
+struct ViewFile {
+    meta: LogFileMeta,
+    /// Where the log ends in it; for the one that is appended to, of what the system has.
+    end: Lsn,
+    /// The last index at its end.
+    top: Index,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.setup.dir)
+            .field("store_id", &self.store_id)
+            .field("end", &self.end_lsn())
+            .field("durable", &self.durable_lsn())
+            .field("poisoned", &self.latch.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Opens the log in a folder, or begins one. Nothing is written before the first append, so it
+    /// works with a full disk.
+    ///
+    /// Takes time and memory proportional to the log that is there (about 1 GB/s; the identifiers of
+    /// one file at a time).
+    ///
+    /// # Errors
+    /// `Damaged`, with every damaged place, if records above `needed_above` are touched and
+    /// `DamagePolicy::Refuse` is set; `ForeignFile`, `NewerFormat`, `Locked`, `NotAStore` (no such
+    /// folder, read-only), `InvalidOption`; whatever the disk answers.
+    pub fn open(setup: LogSetup<'_>) -> Result<(Self, LogReport)> {
+        setup.options.validate()?;
+        let mut lock = None;
+        if setup.access == LogAccess::ReadWrite {
+            let created = setup.vfs.create_dir_all(&setup.dir);
+            created.map_err(|e| Error::io("create", &setup.dir, e))?;
+            if setup.registry.is_none() {
+                lock = Some(take_lock(&setup)?);
+            }
+        }
+        let found = recovery::recover(&setup)?;
+        let store_id = match found.store_id {
+            StoreId(0) => StoreId(setup.entropy.next_u128().max(1)),
+            store_id => store_id,
+        };
+        let unidentified = found.files.iter().filter(|file| !file.identified);
+        let writer = Writer {
+            active: None,
+            next: None,
+            next_number: found.next_number,
+            next_lsn: found.next_lsn,
+            finished: Vec::new(),
+            unidentified: unidentified
+                .map(|file| (file.meta.clone(), file.end))
+                .collect(),
+            skip: None,
+            closed: false,
+        };
+        let end = found.files.last().map_or(0, |file| file.end.0);
+        let files = found.files.into_iter().map(|file| ViewFile {
+            meta: file.meta,
+            end: file.end,
+            top: file.top,
+        });
+        let view = View {
+            files: files.collect(),
+            void: found.void,
+            timeline: found.timeline,
+            holes: found.holes.into(),
+        };
+        let log = Self {
+            setup: own(setup),
+            store_id,
+            sync_turn: Mutex::new(()),
+            identifier_turn: Mutex::new(VecDeque::new()),
+            prepare_turn: Mutex::new(()),
+            writer: Mutex::new(writer),
+            view: Mutex::new(view),
+            durable: AtomicU64::new(end),
+            settled: AtomicU64::new(end),
+            end: AtomicU64::new(end),
+            due_since_us: AtomicU64::new(0),
+            latch: OnceLock::new(),
+            _lock: lock,
+        };
+        Ok((log, found.report))
+    }
+
+    /// The store that the log belongs to.
+    #[must_use]
+    pub fn store_id(&self) -> StoreId {
+        self.store_id
+    }
+
+    /// The lowest index from which on the log is without gaps; one above [`Log::last_index`] if it holds
+    /// nothing.
+    #[must_use]
+    pub fn first_index(&self) -> Index {
+        let view = self.view.lock();
+        match view.timeline.begun() {
+            true => view.timeline.first(),
+            false => Index(1),
+        }
+    }
+
+    /// The index of the last record that counts; 0 if there never was one.
+    #[must_use]
+    pub fn last_index(&self) -> Index {
+        self.view.lock().timeline.last()
+    }
+
+    /// The term of the last record; 0 if there is none.
+    #[must_use]
+    pub fn last_term(&self) -> Term {
+        self.view.lock().timeline.last_term()
+    }
+
+    /// The latest time of any record; 0 if there is none.
+    #[must_use]
+    pub fn last_time_us(&self) -> u64 {
+        self.view.lock().timeline.last_time_us()
+    }
+
+    /// The position after the last record.
+    #[must_use]
+    pub fn end_lsn(&self) -> Lsn {
+        Lsn(self.end.load(Ordering::Acquire))
+    }
+
+    /// All before this position is durable.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        Lsn(self.settled.load(Ordering::Acquire))
+    }
+
+    /// Bytes of log that are kept, headers and unused room not counted.
+    #[must_use]
+    pub fn bytes_retained(&self) -> u64 {
+        let view = self.view.lock();
+        let mut bytes = 0;
+        for file in &view.files {
+            bytes += file
+                .end
+                .0
+                .saturating_sub(file.meta.first_lsn.0 + UNIT_BYTES);
+        }
+        bytes
+    }
+
+    /// Why the log takes no more writes, if a write or sync has failed.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<Arc<str>> {
+        self.latch.get().cloned()
+    }
+
+    /// Reads the records that count, from `index` on, up to what was appended before this call. An index
+    /// above the last one gives an empty reader.
+    ///
+    /// Costs a binary search and at most about 64 KiB of log read in vain.
+    ///
+    /// # Errors
+    /// `Purged` if the log begins after `index` (unless damage is tolerated: then it reads from what
+    /// there is). A failed write of what was only buffered so far latches the log.
+    pub fn read_from(&self, index: Index) -> Result<LogReader> {
+        self.write_out_for_readers()?;
+        let view = self.view.lock();
+        LogReader::new(
+            &self.setup,
+            index,
+            view.timeline.clone(),
+            view.files.iter().map(|file| (file.meta.clone(), file.end)),
+            Arc::clone(&view.holes),
+        )
+    }
+
+    /// Fails if a write or sync has failed before.
+    fn check_latch(&self) -> Result<()> {
+        match self.latch.get() {
+            Some(cause) => Err(Error::Poisoned {
+                cause: Arc::clone(cause),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Latches, and says that the outcome is unknown.
+    fn poison(&self, error: &Error) -> Error {
+        let cause = self.latch.get_or_init(|| error.to_string().into());
+        Error::OutcomeUnknown {
+            cause: Arc::clone(cause),
+        }
+    }
+
+    fn check_writable(&self, writer: &Writer) -> Result<()> {
+        if self.setup.access == LogAccess::ReadOnly {
+            return Err(Error::ReadOnly);
+        }
+        if writer.closed {
+            return Err(Error::Closed);
+        }
+        self.check_latch()
+    }
+}
+
+/// The setup without what is only of use while opening.
+fn own(setup: LogSetup<'_>) -> LogSetup<'static> {
+    LogSetup {
+        dir: setup.dir,
+        vfs: setup.vfs,
+        clock: setup.clock,
+        entropy: setup.entropy,
+        store_id: setup.store_id,
+        options: setup.options,
+        registry: setup.registry,
+        known: Vec::new(),
+        needed_above: setup.needed_above,
+        access: setup.access,
+        damage: setup.damage,
+        progress: None,
+    }
+}
+
+/// Takes the folder's lock, for a log that stands alone.
+fn take_lock(setup: &LogSetup<'_>) -> Result<Box<dyn Lock>> {
+    let path = setup.dir.join("LOCK");
+    setup.vfs.lock(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Locked {
+            path: setup.dir.clone(),
+        },
+        _ => Error::io("lock", &path, e),
+    })
+}

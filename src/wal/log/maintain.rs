@@ -1,0 +1,283 @@
+//! What is done in the background or now and then: identifiers, the next file, purging, truncation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Log, View, Writer};
+use crate::error::{Error, Result};
+use crate::types::{Durability, Index, LogNumber, Lsn, StreamId, Term};
+use crate::wal::Append;
+use crate::wal::create::create_file;
+use crate::wal::format::RecordKind;
+use crate::wal::identify::{Job, StepError};
+use crate::wal::names;
+use crate::wal::options::LogAccess;
+
+impl Log {
+    /// Writes and syncs the identifiers of what has become durable. True if there were any.
+    ///
+    /// # Errors
+    /// `NoSpace`, and then it can be tried again; `Poisoned`; `OutcomeUnknown` if a write or a sync
+    /// failed (what they identify is durable all the same).
+    pub fn step_identifiers(&self) -> Result<bool> {
+        self.check_latch()?;
+        let mut queue = self.identifier_turn.lock();
+        self.due_since_us.store(0, Ordering::Release);
+        self.take_jobs(&mut queue);
+        let mut done = false;
+        while let Some(job) = queue.front() {
+            match job.run() {
+                Ok(()) => {
+                    queue.pop_front();
+                    done = true;
+                }
+                Err(StepError::Refused(error)) => {
+                    self.note_due();
+                    return Err(error);
+                }
+                Err(StepError::Final(error)) => return Err(self.poison(&error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn take_jobs(&self, queue: &mut std::collections::VecDeque<Job>) {
+        let mut writer = self.writer.lock();
+        let Writer {
+            finished, active, ..
+        } = &mut *writer;
+        let mut jobs = std::mem::take(finished);
+        if let Some(active) = active {
+            let durable = Lsn(self.durable.load(Ordering::Acquire));
+            let count = active.pending.partition_point(|one| one.end() <= durable);
+            if count > 0 {
+                let rest = active.pending.split_off(count);
+                let identifiers = std::mem::replace(&mut active.pending, rest);
+                active.pending_groups = active.pending.len() as u64;
+                let file = Arc::clone(&active.identifiers);
+                let seal = None;
+                jobs.push(Job {
+                    file,
+                    identifiers,
+                    seal,
+                });
+            }
+        }
+        for mut job in jobs {
+            match queue.back_mut() {
+                Some(last) if Arc::ptr_eq(&last.file, &job.file) && last.seal.is_none() => {
+                    last.identifiers.append(&mut job.identifiers);
+                    last.seal = job.seal;
+                }
+                _ => queue.push_back(job),
+            }
+        }
+    }
+
+    /// Whether identifiers have waited for as long as they may.
+    #[must_use]
+    pub fn identifiers_due(&self) -> bool {
+        let since = self.due_since_us.load(Ordering::Acquire);
+        let Some(since) = since.checked_sub(1) else {
+            return false;
+        };
+        let waited = self.setup.clock.elapsed();
+        waited.saturating_sub(Duration::from_micros(since)) >= self.setup.options.identifier_delay
+    }
+
+    /// Notes that identifiers wait to be written.
+    pub(super) fn note_due(&self) {
+        let now = u64::try_from(self.setup.clock.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
+        let _ = self.due_since_us.compare_exchange(
+            0,
+            now.saturating_add(1),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Makes the next file ready, if the log is being appended to and none is. True if one was made.
+    ///
+    /// # Errors
+    /// `NoSpace` and whatever else the disk or the registry answers; the log isn't harmed, and it can be
+    /// tried again. `Poisoned`.
+    pub fn step_prepare(&self) -> Result<bool> {
+        let _turn = self.prepare_turn.lock();
+        let (meta, previous) = {
+            let mut writer = self.writer.lock();
+            let Some(active) = &writer.active else {
+                return Ok(false);
+            };
+            if writer.next.is_some() || writer.closed {
+                return Ok(false);
+            }
+            self.check_latch()?;
+            let previous = active.meta.number;
+            let capacity = self.setup.options.capacity_for(0);
+            let meta = self.describe_file(&mut writer, capacity, previous, Lsn(0));
+            (meta, previous)
+        };
+        let new = create_file(&self.setup, self.store_id, meta)?;
+        let mut writer = self.writer.lock();
+        let active = writer.active.as_ref().map(|active| active.meta.number);
+        if active == Some(previous) && writer.next.is_none() {
+            writer.next = Some(new);
+        } else {
+            // The log has moved on meanwhile.
+            let sidecar = names::identifiers_path(&self.setup.dir, new.meta.number);
+            self.view.lock().void.extend([new.path, sidecar]);
+        }
+        Ok(true)
+    }
+
+    /// Supersedes every record above `index`, durably. Without effect if there is none.
+    ///
+    /// # Errors
+    /// `Purged` if `index` is more than one below the log's first; else as [`Log::append`] and
+    /// [`Log::sync_to`].
+    pub fn truncate_after(&self, index: Index) -> Result<()> {
+        let (first, last) = (self.first_index(), self.last_index());
+        if index >= last {
+            return self.check_writable(&self.writer.lock());
+        }
+        if index.0.saturating_add(1) < first.0 {
+            return Err(Error::Purged {
+                asked: index,
+                first,
+            });
+        }
+        let term = match index < first {
+            true => Term(0),
+            false => self
+                .read_from(index)?
+                .next()?
+                .map_or(Term(0), |record| record.term),
+        };
+        let end = {
+            let mut writer = self.writer.lock();
+            self.check_writable(&writer)?;
+            let record = Append {
+                stream: StreamId(0),
+                kind: RecordKind::Truncate,
+                index,
+                term,
+                time_us: self.last_time_us(),
+                client: 0,
+                sequence: 0,
+                payload: &[],
+                payload_hash: crate::codec::payload_hash(&[]),
+            };
+            self.append_group(&mut writer, &[record], Durability::Disk)?
+        };
+        self.sync_to(end)
+    }
+
+    /// Removes whole files that hold nothing from `index` on, oldest first, and files that don't belong to
+    /// the log. The newest file always stays. Returns how many log files were removed.
+    ///
+    /// # Errors
+    /// Whatever the registry (nothing has been removed then) or the disk answers; the log isn't harmed,
+    /// and a later purge removes the rest. `ReadOnly`, `Poisoned`.
+    pub fn purge_before(&self, index: Index) -> Result<u64> {
+        if self.setup.access == LogAccess::ReadOnly {
+            return Err(Error::ReadOnly);
+        }
+        self.check_latch()?;
+        let _turn = self.prepare_turn.lock();
+        let (numbers, mut paths) = {
+            let view = self.view.lock();
+            (purgeable(&view, index), view.void.clone())
+        };
+        for &number in &numbers {
+            paths.push(names::log_path(&self.setup.dir, number));
+            paths.push(names::identifiers_path(&self.setup.dir, number));
+        }
+        if paths.is_empty() {
+            return Ok(0);
+        }
+        if let Some(registry) = &self.setup.registry {
+            registry.removed(&log_numbers(&paths))?;
+        }
+        self.forget(&numbers, &paths);
+        let removed = self.remove_all(&paths);
+        let synced = self.setup.vfs.sync_dir(&self.setup.dir);
+        removed.and(synced.map_err(|e| Error::io("sync", &self.setup.dir, e)))?;
+        self.view.lock().void.retain(|path| !paths.contains(path));
+        Ok(numbers.len() as u64)
+    }
+
+    /// Takes files out of the log; they stay on the list of those to be removed until they are.
+    fn forget(&self, numbers: &[LogNumber], paths: &[PathBuf]) {
+        let mut view = self.view.lock();
+        let Some(last) = view
+            .files
+            .iter()
+            .rev()
+            .find(|file| numbers.contains(&file.meta.number))
+        else {
+            return;
+        };
+        let top = view.timeline.top_before(last.end, last.top);
+        view.files
+            .retain(|file| !numbers.contains(&file.meta.number));
+        let start = view
+            .files
+            .first()
+            .map_or(Lsn(0), |file| file.meta.first_lsn);
+        view.timeline.forget_before(start, top.next());
+        let holes: Vec<_> = view
+            .holes
+            .iter()
+            .filter(|hole| hole.to > start)
+            .cloned()
+            .collect();
+        view.holes = holes.into();
+        for path in paths {
+            if !view.void.contains(path) {
+                view.void.push(path.clone());
+            }
+        }
+    }
+
+    fn remove_all(&self, paths: &[PathBuf]) -> Result<()> {
+        let alone = self.setup.registry.is_none();
+        for path in paths {
+            match self.setup.vfs.remove(path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", path, e));
+                }
+                _ => {}
+            }
+            if alone {
+                // Without a registry a hole among the files would be taken for a lost one.
+                let synced = self.setup.vfs.sync_dir(&self.setup.dir);
+                synced.map_err(|e| Error::io("sync", &self.setup.dir, e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The oldest files, up to the first that holds anything from `index` on; never the last.
+fn purgeable(view: &View, index: Index) -> Vec<LogNumber> {
+    let older = view.files.split_last().map_or(&[][..], |(_, older)| older);
+    older
+        .iter()
+        .take_while(|file| view.timeline.top_before(file.end, file.top) < index)
+        .map(|file| file.meta.number)
+        .collect()
+}
+
+fn log_numbers(paths: &[PathBuf]) -> Vec<LogNumber> {
+    let mut numbers: Vec<LogNumber> = paths
+        .iter()
+        .filter_map(|path| names::parse(path.file_name()?.to_str()?))
+        .filter(|(_, kind)| *kind == names::NameKind::Log)
+        .map(|(number, _)| number)
+        .collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}

@@ -1,0 +1,82 @@
+//! Names of the log's files.
+
+use std::path::{Path, PathBuf};
+
+use crate::types::LogNumber;
+
+/// What a file of the log is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameKind {
+    Log,
+    Identifiers,
+    /// Not yet published.
+    Temporary,
+}
+
+pub(crate) fn log_path(dir: &Path, number: LogNumber) -> PathBuf {
+    dir.join(format!("{:08}.log", number.0))
+}
+
+pub(crate) fn identifiers_path(dir: &Path, number: LogNumber) -> PathBuf {
+    dir.join(format!("{:08}.ids", number.0))
+}
+
+/// The name under which a file is made before it is published.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}
+
+/// Reads a name; `None` if it isn't one that a log gives.
+pub(crate) fn parse(name: &str) -> Option<(LogNumber, NameKind)> {
+    let (digits, kind) = name.split_once('.')?;
+    let kind = match kind {
+        "log" => NameKind::Log,
+        "ids" => NameKind::Identifiers,
+        "log.tmp" | "ids.tmp" => NameKind::Temporary,
+        _ => return None,
+    };
+    let number: u64 = digits.parse().ok()?;
+    (number > 0 && format!("{number:08}") == digits).then_some((LogNumber(number), kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_that_are_given_are_read() {
+        let dir = Path::new("/d");
+        for number in [1, 99_999_999, 100_000_000, u64::MAX].map(LogNumber) {
+            for (path, kind) in [
+                (log_path(dir, number), NameKind::Log),
+                (identifiers_path(dir, number), NameKind::Identifiers),
+                (temporary(&log_path(dir, number)), NameKind::Temporary),
+                (
+                    temporary(&identifiers_path(dir, number)),
+                    NameKind::Temporary,
+                ),
+            ] {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                assert_eq!(parse(name), Some((number, kind)));
+            }
+        }
+        for name in [
+            "",
+            "log",
+            ".log",
+            "1.log",
+            "00000000.log",
+            "+0000001.log",
+            "000000001.log",
+            "0000000a.log",
+            "00000001.segment",
+            "00000001.logs",
+            "00000001.log.tmp.tmp",
+            "99999999999999999999.log",
+        ] {
+            assert_eq!(parse(name), None, "{name}");
+        }
+    }
+}

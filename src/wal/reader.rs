@@ -1,0 +1,308 @@
+//! Reads the records that count, in order. Reports, never writes.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::{Damage, Error, Result};
+use crate::types::{Index, LogFileMeta, Lsn, StreamId, Term};
+use crate::vfs::{Access, File, Vfs};
+
+use super::format::{
+    RECORD_HEADER_BYTES_MAX, RecordHeader, RecordKind, UNIT_BYTES, decode_header, payload_matches,
+    round_up,
+};
+use super::names;
+use super::options::{DamagePolicy, LogSetup};
+use super::recovery::Hole;
+use super::timeline::Timeline;
+
+/// How much is read at once.
+const CHUNK_BYTES: usize = 512 << 10;
+
+/// A record, as it was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its position.
+    pub lsn: Lsn,
+    /// Which replicated log it belongs to.
+    pub stream: StreamId,
+    /// What it is.
+    pub kind: RecordKind,
+    /// Its place in the logical log.
+    pub index: Index,
+    /// The term of the leader that appended it.
+    pub term: Term,
+    /// When it was appended, in microseconds since 1970.
+    pub time_us: u64,
+    /// Whose request it was.
+    pub client: u64,
+    /// Which of the client's requests.
+    pub sequence: u64,
+    /// What was appended. Shares its memory with the chunk of log it was read in (up to 512 KiB, or the
+    /// record's own size): copy it if it is to be kept for long.
+    pub payload: Bytes,
+}
+
+/// A part of a file that is still to be read.
+#[derive(Debug)]
+struct Part {
+    meta: LogFileMeta,
+    path: PathBuf,
+    from: Lsn,
+    to: Lsn,
+}
+
+/// Goes through the log as it was when [`super::Log::read_from`] was called, leaving out what was
+/// superseded. Later appends, truncations and purges don't disturb it (but for a file purged
+/// before the reader came to it).
+pub struct LogReader {
+    vfs: Arc<dyn Vfs>,
+    tolerant: bool,
+    index: Index,
+    first: Index,
+    timeline: Timeline,
+    holes: Arc<[Hole]>,
+    parts: VecDeque<Part>,
+    file: Option<Arc<dyn File>>,
+    chunk: Bytes,
+    /// Where in its file the chunk begins.
+    chunk_at: u64,
+    /// The record before; unknown at the start and after a hole.
+    last: Option<Option<Lsn>>,
+}
+
+impl fmt::Debug for LogReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogReader")
+            .field("index", &self.index)
+            .field("parts", &self.parts.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl LogReader {
+    pub(super) fn new(
+        setup: &LogSetup<'_>,
+        index: Index,
+        timeline: Timeline,
+        files: impl Iterator<Item = (LogFileMeta, Lsn)>,
+        holes: Arc<[Hole]>,
+    ) -> Result<Self> {
+        let tolerant = setup.damage == DamagePolicy::Tolerate;
+        let first = timeline.first();
+        if index < first && !tolerant && timeline.begun() && index.0 > 0 {
+            return Err(Error::Purged {
+                asked: index,
+                first,
+            });
+        }
+        let start = timeline.start_for(index);
+        let mut parts = VecDeque::new();
+        for (meta, to) in files {
+            let begin = Lsn(meta.first_lsn.0 + UNIT_BYTES);
+            let from = start.map_or(begin, |start| start.max(begin));
+            if from < to {
+                let path = names::log_path(&setup.dir, meta.number);
+                parts.push_back(Part {
+                    meta,
+                    path,
+                    from,
+                    to,
+                });
+            }
+        }
+        Ok(Self {
+            vfs: Arc::clone(&setup.vfs),
+            tolerant,
+            index,
+            first,
+            timeline: timeline.events(),
+            holes,
+            parts,
+            file: None,
+            chunk: Bytes::new(),
+            chunk_at: 0,
+            last: None,
+        })
+    }
+
+    /// The next record; `None` at the end. After an error the same place is tried again.
+    ///
+    /// # Errors
+    /// `Damaged` if a record isn't what was written (never taken for the end); `Purged` if its file has
+    /// been removed meanwhile; whatever the disk answers.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an iterator would go on after an error"
+    )]
+    pub fn next(&mut self) -> Result<Option<Record>> {
+        loop {
+            let Some(part) = self.parts.front() else {
+                return Ok(None);
+            };
+            if part.from >= part.to {
+                self.next_part();
+                continue;
+            }
+            if self.skip_hole(part.from)? {
+                continue;
+            }
+            let Some(header) = self.find()? else {
+                self.next_part();
+                continue;
+            };
+            let record = self.read_record(&header)?;
+            if let Some(part) = self.parts.front_mut() {
+                part.from = header.end();
+            }
+            self.last = Some(Some(header.lsn));
+            let counts = !header.kind.is_local()
+                && header.index >= self.index
+                && (self.tolerant || header.index >= self.first)
+                && self.timeline.counts(header.lsn, header.index);
+            if counts {
+                return Ok(Some(record));
+            }
+        }
+    }
+
+    fn next_part(&mut self) {
+        self.parts.pop_front();
+        self.file = None;
+        self.chunk = Bytes::new();
+        self.last = Some(None);
+    }
+
+    /// Jumps over a place that was damaged when the log was opened, if that may be.
+    fn skip_hole(&mut self, at: Lsn) -> Result<bool> {
+        let ahead = Lsn(round_up(at.0));
+        let after = self.holes.partition_point(|hole| hole.to <= at);
+        let Some(hole) = self.holes.get(after).filter(|hole| hole.from <= at) else {
+            let _ = ahead;
+            return Ok(false);
+        };
+        if let (Some(damage), false) = (&hole.damage, self.tolerant) {
+            return Err(Error::damaged(damage.clone()));
+        }
+        let to = hole.to;
+        if let Some(part) = self.parts.front_mut() {
+            part.from = to;
+        }
+        self.last = None;
+        Ok(true)
+    }
+
+    /// The header of the next record of this part; `None` if there is only padding left.
+    fn find(&mut self) -> Result<Option<RecordHeader>> {
+        let Some(part) = self.parts.front() else {
+            return Ok(None);
+        };
+        let (from, to) = (part.from, part.to);
+        let aligned = Lsn(round_up(from.0));
+        for lsn in [from, aligned] {
+            if lsn >= to {
+                return Ok(None);
+            }
+            if lsn > from && self.skip_hole(lsn)? {
+                return self.find();
+            }
+            if let Some(header) = self.header_at(lsn)? {
+                let joins = self.last.is_none_or(|last| last == header.previous);
+                if joins {
+                    return Ok(Some(header));
+                }
+            }
+        }
+        Err(self.damage(from, "no record begins here, and the log goes on"))
+    }
+
+    fn header_at(&mut self, lsn: Lsn) -> Result<Option<RecordHeader>> {
+        let Some((salt, to)) = self.parts.front().map(|part| (part.meta.salt, part.to)) else {
+            return Ok(None);
+        };
+        let bytes = self.bytes_at(lsn, RECORD_HEADER_BYTES_MAX)?;
+        Ok(decode_header(salt, lsn, &bytes, to.0.saturating_sub(lsn.0)))
+    }
+
+    fn read_record(&mut self, header: &RecordHeader) -> Result<Record> {
+        let len = usize::try_from(header.bytes).unwrap_or(usize::MAX);
+        let bytes = self.bytes_at(header.lsn, len)?;
+        if bytes.len() < len || !payload_matches(header, &bytes[..len]) {
+            return Err(self.damage(header.lsn, "the record's checksum is wrong"));
+        }
+        Ok(Record {
+            lsn: header.lsn,
+            stream: header.stream,
+            kind: header.kind,
+            index: header.index,
+            term: header.term,
+            time_us: header.time_us,
+            client: header.client,
+            sequence: header.sequence,
+            payload: bytes.slice(header.payload_at..len),
+        })
+    }
+
+    fn damage(&self, lsn: Lsn, what: &str) -> Error {
+        let Some(part) = self.parts.front() else {
+            return Error::Closed;
+        };
+        let offset = lsn.0.saturating_sub(part.meta.first_lsn.0);
+        let mut damage = Damage::new(&part.path, offset, 0, what);
+        damage.lsns = Some((lsn, part.to));
+        Error::damaged(damage)
+    }
+
+    /// At least so many bytes from a position, or as many as there are.
+    fn bytes_at(&mut self, lsn: Lsn, want: usize) -> Result<Bytes> {
+        let Some(part) = self.parts.front() else {
+            return Ok(Bytes::new());
+        };
+        let offset = lsn.0 - part.meta.first_lsn.0;
+        let rest = usize::try_from(part.to.0.saturating_sub(lsn.0)).unwrap_or(usize::MAX);
+        let want = want.min(rest);
+        if let Some(at) = offset.checked_sub(self.chunk_at)
+            && let Ok(at) = usize::try_from(at)
+            && self.chunk.len() >= at.saturating_add(want)
+        {
+            return Ok(self.chunk.slice(at..));
+        }
+        let file = match &self.file {
+            Some(file) => Arc::clone(file),
+            None => self.open()?,
+        };
+        let Some(part) = self.parts.front() else {
+            return Ok(Bytes::new());
+        };
+        let mut chunk = vec![0; want.max(CHUNK_BYTES.min(rest))];
+        let read = file
+            .read_at(&mut chunk, offset)
+            .map_err(|e| Error::io("read", &part.path, e))?;
+        chunk.truncate(read);
+        self.chunk = Bytes::from(chunk);
+        self.chunk_at = offset;
+        Ok(self.chunk.clone())
+    }
+
+    fn open(&mut self) -> Result<Arc<dyn File>> {
+        let Some(part) = self.parts.front() else {
+            return Err(Error::Closed);
+        };
+        let opened = self.vfs.open(&part.path, Access::Read);
+        let file = opened.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::Purged {
+                asked: self.index,
+                first: self.first,
+            },
+            _ => Error::io("open", &part.path, e),
+        })?;
+        self.file = Some(Arc::clone(&file));
+        self.chunk = Bytes::new();
+        Ok(file)
+    }
+}
