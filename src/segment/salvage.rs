@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::block::BlockCursor;
+use super::block_cursor::BlockCursor;
 use super::reader::Segment;
 use crate::error::{Damage, Error, Result};
 use crate::types::Entry;
