@@ -231,9 +231,8 @@ fn benches(criterion: &mut Criterion) {
     let meta = build(dir, ENTRIES, 100);
     let segment = open(dir, &meta, 0);
     eprintln!(
-        "{} bytes, {} blocks, index {} bytes, filter {} bytes in memory",
+        "{} bytes, index {} bytes, filter {} bytes in memory",
         meta.bytes,
-        segment.blocks(),
         segment.index_bytes(),
         segment.filter_bytes()
     );

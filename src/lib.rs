@@ -36,8 +36,8 @@ pub use types::{
 /// What is on disk, shown as it is, damage included: for tools.
 pub mod inspect {
     pub use crate::manifest::{
-        Change as ManifestChange, Copy as ManifestCopy, Inspected as InspectedManifest,
-        KeyspaceState, ManifestState, Part as ManifestPart, inspect as manifest,
+        Change as ManifestChange, Inspected as InspectedManifest, KeyspaceState, ManifestState,
+        Part as ManifestPart, Side as ManifestSide, inspect as manifest,
     };
     pub use crate::segment::{
         Inspected as InspectedSegment, InspectedContent as SegmentContent, SegmentFooter,

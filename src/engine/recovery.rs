@@ -269,6 +269,11 @@ fn open_trees(
         for (level, meta) in keyspace.segments.values() {
             let (vfs, cache) = (options.vfs.clone(), cache.clone());
             match Segment::open(vfs, &options.path, state.store_id, meta, cache) {
+                Ok(segment) if segment.keyspace() != *id => {
+                    let path = options.path.join(crate::segment::file_name(meta.number));
+                    let what = format!("it belongs to keyspace {}, not {id}", segment.keyspace());
+                    damage.push(Damage::new(&path, 0, meta.bytes, what));
+                }
                 Ok(segment) => opened.push((usize::from(*level), Arc::new(segment))),
                 Err(Error::Damaged(found)) => damage.extend(found),
                 Err(error) => return Err(error),

@@ -41,6 +41,7 @@ impl Memtable {
     }
 
     /// The newest version of `key` that is no newer than `at`, be it a put or a deletion. O(log n).
+    #[allow(dead_code, reason = "the lookup itself, for tests and benches")]
     #[must_use]
     pub fn get(&self, key: &[u8], at: Version) -> Option<Entry<'_>> {
         self.newest(key, at)

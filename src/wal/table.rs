@@ -69,16 +69,6 @@ pub(crate) enum Verdict {
     Unknown,
 }
 
-impl Verdict {
-    /// Whether something that was acknowledged may be lost.
-    pub fn is_damage(self) -> bool {
-        matches!(
-            self,
-            Self::Misplaced | Self::Corrupt | Self::LostGroup | Self::Unknown
-        )
-    }
-}
-
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -6,13 +6,16 @@
 //! out of date, or that lacks entries, costs steps along the list and nothing else; that is why nodes
 //! may be changed in place under the eyes of searches, one atomic word at a time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::arena::{Arena, UNIT};
 use super::node::Link;
 
 /// Slots of a node, which together with its other fields fill whole cache lines.
-pub const SLOTS: usize = 31;
+pub const SLOTS: usize = 14;
+/// Slots looked at side by side.
+const LANES: usize = 2;
+const _: () = assert!(SLOTS.is_multiple_of(LANES) && size_of::<IndexNode>() == 128);
 
 /// A node. Its slots are in no order; each names an entry (on the lowest level) or a node one level
 /// down, with the hint of the entry's key, or of that node's anchor, as seen from this one's anchor.
@@ -22,6 +25,8 @@ pub struct IndexNode {
     pub anchor: u32,
     /// The node one level down that has the same anchor; 0 on the lowest level.
     pub first: u32,
+    /// Whether two slots may have the same hint, so that the greater word isn't always the later one.
+    has_equal: AtomicBool,
     slots: [AtomicU64; SLOTS],
 }
 
@@ -32,7 +37,7 @@ pub struct Words {
 }
 
 impl IndexNode {
-    /// A node of its own in the arena; returns its position.
+    /// A node of its own in the arena, which names `words`, given in order; returns its position.
     pub fn write(arena: &Arena, anchor: u32, first: u32, words: &[Link]) -> u32 {
         debug_assert!(words.len() <= SLOTS);
         let (position, pointer) = arena.allocate(size_of::<Self>().div_ceil(UNIT));
@@ -40,6 +45,7 @@ impl IndexNode {
         let node = Self {
             anchor,
             first,
+            has_equal: AtomicBool::new(has_equal(words)),
             slots: std::array::from_fn(slot),
         };
         // SAFETY: the piece is long enough, aligned to `UNIT`, and ours alone.
@@ -59,35 +65,48 @@ impl IndexNode {
         unsafe { &*arena.pointer(position).cast_const().cast::<Self>() }
     }
 
-    /// Of the slots whose word is below `hint` the one with the greatest; and whether some slot's word
-    /// equals it.
+    /// Of the slots whose hint is not above `hint` one with the greatest.
     #[inline]
-    pub fn nearest(&self, hint: u32) -> (Option<Link>, bool) {
-        let limit = u64::from(hint) << 32;
-        let (mut nearest, mut tied) = (0, false);
-        for slot in &self.slots {
-            let word = slot.load(Ordering::Acquire);
-            // No branch in here: which way it goes is anyone's guess.
-            nearest = nearest.max(if word < limit { word } else { 0 });
-            tied |= word >> 32 == u64::from(hint);
+    pub fn nearest(&self, hint: u32) -> Option<Link> {
+        let limit = Link::new(hint, u32::MAX).0;
+        // No branches, since which way they go would be anyone's guess, and no long chain of steps
+        // that wait for one another.
+        let mut nearest = [0; LANES];
+        for slots in self.slots.chunks_exact(LANES) {
+            for (nearest, slot) in nearest.iter_mut().zip(slots) {
+                let word = slot.load(Ordering::Acquire);
+                *nearest = (*nearest).max(if word <= limit { word } else { 0 });
+            }
         }
-        ((nearest != 0).then_some(Link(nearest)), tied)
+        let nearest = nearest.into_iter().fold(0, u64::max);
+        (nearest != 0).then_some(Link(nearest))
+    }
+
+    /// Whether slots of the same hint have to be told apart by their keys.
+    #[inline]
+    pub fn has_equal(&self) -> bool {
+        self.has_equal.load(Ordering::Relaxed)
     }
 
     /// Fills a free slot; false if there is none.
     pub fn add(&self, link: Link) -> bool {
-        self.slots.iter().any(|slot| {
-            slot.load(Ordering::Relaxed) == Link::END.0
+        for slot in &self.slots {
+            let word = slot.load(Ordering::Relaxed);
+            if word == Link::END.0 {
                 // Release: who finds the word finds what it names.
-                && slot
-                    .compare_exchange(
-                        Link::END.0,
-                        link.0,
-                        Ordering::Release,
-                        Ordering::Relaxed,
-                    )
+                let (success, failure) = (Ordering::Release, Ordering::Relaxed);
+                if slot
+                    .compare_exchange(word, link.0, success, failure)
                     .is_ok()
-        })
+                {
+                    return true;
+                }
+            } else if Link(word).hint() == link.hint() {
+                // Two threads that add equal hints at once may both miss the other's: slower, not wrong.
+                self.has_equal.store(true, Ordering::Relaxed);
+            }
+        }
+        false
     }
 
     /// Whether no slot is free.
@@ -113,13 +132,19 @@ impl IndexNode {
         words
     }
 
-    /// Fills the slots of a full node anew, with some of what was in them.
+    /// Fills the slots of a full node anew, with some of what was in them, in order.
     pub fn keep(&self, words: &[Link]) {
         for (at, slot) in self.slots.iter().enumerate() {
             let link = words.get(at).copied().unwrap_or(Link::END);
             slot.store(link.0, Ordering::Release);
         }
+        self.has_equal.store(has_equal(words), Ordering::Relaxed);
     }
+}
+
+/// Whether two of some words that are in order have the same hint.
+fn has_equal(words: &[Link]) -> bool {
+    words.array_windows().any(|[a, b]| a.hint() == b.hint())
 }
 
 impl Words {
