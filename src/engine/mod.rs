@@ -150,7 +150,9 @@ impl Engine {
         self.check_writable()?;
         self.log
             .sync()
-            .inspect_err(|error| self.latch_if_final(error))
+            .inspect_err(|error| self.latch_if_final(error))?;
+        self.signals.wake(Job::SyncIdentifiers);
+        Ok(())
     }
 
     /// Stops the jobs and lets the store go, keeping what was promised and, if the disk allows it,

@@ -79,9 +79,14 @@ impl Replay {
         if log.last_index() <= covered {
             return Ok(());
         }
-        let first = log.first_index().max(covered.next());
-        if first > covered.next() {
-            self.missing(covered.next(), Index(first.0 - 1))?;
+        let mut first = covered.next();
+        let first_kept = log.first_index();
+        if first_kept > first {
+            self.missing(first, Index(first_kept.0 - 1))?;
+            // Damage that is tolerated leaves records before it, which no longer count as the log's.
+            if !self.tolerate_damage {
+                first = first_kept;
+            }
         }
         let mut reader = log.read_from(first)?;
         let mut expected = first;

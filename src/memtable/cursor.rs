@@ -37,7 +37,7 @@ impl Cursor for MemtableCursor {
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.walker.seek_before(key, Version::MAX);
+        self.walker.seek_before(key);
         Ok(())
     }
 

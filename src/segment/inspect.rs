@@ -4,7 +4,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::block::{Block, BlockCursor};
+use super::block::{Block, Decoded};
+use super::block_cursor::BlockCursor;
 use super::filter::Filter;
 use super::format::{
     Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Frame, HEADER_BYTES, Identity, Properties, Refusal,
@@ -340,7 +341,7 @@ fn block_content(section: Bytes) -> (InspectedContent, Result<(), String>) {
     let walk = || {
         let block = Block::parse(section)?;
         let mut cursor = BlockCursor::default();
-        cursor.reset();
+        cursor.reset(&block);
         while cursor.next(&block)? {
             entries += 1;
             let key = cursor.entry(&block).map_or(&[][..], |entry| entry.key);
@@ -351,7 +352,7 @@ fn block_content(section: Bytes) -> (InspectedContent, Result<(), String>) {
         }
         Ok(())
     };
-    let decoded: Result<(), super::block::Malformed> = walk();
+    let decoded: Decoded<()> = walk();
     let content = InspectedContent::Block {
         entries,
         first_key,

@@ -13,8 +13,8 @@ use super::cursor::SegmentCursor;
 use super::file_name;
 use super::filter::Filter;
 use super::format::{
-    Extent, FILE_BYTES_MIN, FOOTER_BYTES, FORMAT_VERSION, Footer, HEADER_BYTES, Identity,
-    Properties, Refusal, SectionKind, verify_section,
+    Extent, FILE_BYTES_MIN, FOOTER_BYTES, FORMAT_VERSION, FRAME_BYTES, Footer, HEADER_BYTES,
+    Identity, Properties, Refusal, SectionKind, verify_section,
 };
 use super::index::BlockIndex;
 use crate::error::{Damage, Error, Result};
@@ -182,6 +182,12 @@ impl Segment {
         self.footer.identity.keyspace
     }
 
+    /// Data blocks in it.
+    #[cfg(test)]
+    pub(crate) fn blocks(&self) -> u64 {
+        self.properties.blocks
+    }
+
     /// Bytes of memory that the filter takes.
     #[must_use]
     pub fn filter_bytes(&self) -> u64 {
@@ -216,7 +222,7 @@ impl Segment {
         Ok(found.map(|entry| Found {
             version: entry.version,
             kind: entry.kind,
-            value: block.into_slice(entry.value..entry.next),
+            value: block.into_value(&entry),
         }))
     }
 
@@ -290,9 +296,7 @@ fn open_filter(file: &SegmentFile, footer: &Footer) -> Result<Option<Filter>> {
 fn open_properties(file: &SegmentFile, footer: &Footer, meta: &SegmentMeta) -> Result<Properties> {
     let section = file.read_section(footer.properties, SectionKind::Properties)?;
     let refused = |what| file.damaged(footer.properties, what);
-    let properties = section
-        .get(super::format::FRAME_BYTES..)
-        .and_then(Properties::decode);
+    let properties = section.get(FRAME_BYTES..).and_then(Properties::decode);
     let properties =
         properties.ok_or_else(|| refused("properties: malformed under a good checksum".into()))?;
     let agrees = properties.entries == meta.entries

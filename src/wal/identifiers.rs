@@ -293,9 +293,16 @@ impl IdentifierTable {
         self.sealed
     }
 
-    /// Offsets of units that aren't what was written.
+    /// Offsets of units that aren't what was written, those at the end included.
     pub fn bad_units(&self) -> &[u64] {
         &self.bad_units
+    }
+
+    /// Offsets of bad units before a good one. Those at the end may be a torn write.
+    pub fn damaged_units(&self) -> &[u64] {
+        let last = self.places.last().map_or(0, |place| place.offset as u64);
+        let damaged = self.bad_units.partition_point(|&offset| offset < last);
+        self.bad_units.get(..damaged).unwrap_or_default()
     }
 
     /// Ranges of positions whose identifiers are lost, other than at the end.
@@ -315,6 +322,12 @@ impl IdentifierTable {
                 found.map_or(Lookup::Unlisted, |at| Lookup::Listed(self.current[at]))
             }
         }
+    }
+
+    /// The last record listed.
+    pub fn last(&mut self) -> Option<Identifier> {
+        let first = self.places.last()?.first;
+        self.listed_within(first, Lsn(u64::MAX)).pop()
     }
 
     /// All listed records that begin in a range of positions.

@@ -4,7 +4,7 @@
 use crate::error::Result;
 use crate::types::{LogFileMeta, Lsn};
 
-use super::format::{RecordHeader, RecordKind, UNIT_BYTES};
+use super::format::{RecordHeader, RecordKind, UNIT_BYTES, decode_header, payload_matches};
 use super::identifiers::{Identifier, IdentifierTable, Lookup};
 use super::scan::{Item, Scanner};
 use super::source::Source;
@@ -65,8 +65,6 @@ pub(crate) struct Judged {
     /// Bytes discarded after that.
     pub torn_bytes: u64,
     pub ending: Ending,
-    /// Padding that isn't zero, as offsets.
-    pub strays: Vec<(u64, u64)>,
     /// Whether the identifiers are all there and sealed.
     pub identified: bool,
 }
@@ -95,7 +93,6 @@ struct Found {
     /// One more than suspects: what lies before, between and after them.
     pieces: Vec<Piece>,
     suspects: Vec<Suspect>,
-    strays: Vec<(u64, u64)>,
     /// The highest watermark.
     watermark: Lsn,
     /// The last whole record.
@@ -148,10 +145,8 @@ fn look(
         }
         let header = match item {
             Item::Record(header) => header,
-            Item::Stray { from, to } => {
-                found.strays.push((from, to));
-                continue;
-            }
+            // Padding is nobody's: a torn write may leave anything in it.
+            Item::Stray { .. } => continue,
             item => {
                 match &item {
                     Item::Damaged { header, .. } => found.end = header.end().0 - meta.first_lsn.0,
@@ -204,6 +199,32 @@ fn identifier_state(table: &mut IdentifierTable, header: &RecordHeader) -> Ident
 fn end_record(payload: &[u8]) -> Ending {
     let number = payload.try_into().map(u64::from_le_bytes);
     number.map_or(Ending::Closed, Ending::Continued)
+}
+
+/// Whether a file with sealed identifiers ends with the `End` record of a clean close.
+pub(crate) fn was_closed(
+    source: &Source,
+    meta: &LogFileMeta,
+    table: &mut IdentifierTable,
+) -> Result<bool> {
+    let Some(last) = table.last() else {
+        return Ok(false);
+    };
+    let Some(offset) = last.lsn.0.checked_sub(meta.first_lsn.0) else {
+        return Ok(false);
+    };
+    if last.kind != RecordKind::End || last.bytes > UNIT_BYTES {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; last.bytes as usize];
+    let read = source.read(&mut bytes, offset)?;
+    bytes.truncate(read);
+    let header = decode_header(meta.salt, last.lsn, &bytes, last.bytes);
+    Ok(header.is_some_and(|header| {
+        Identifier::of(&header) == last
+            && payload_matches(&header, &bytes)
+            && end_record(&bytes[header.payload_at..]) == Ending::Closed
+    }))
 }
 
 /// The payload of an `End` record.
@@ -273,7 +294,6 @@ fn decide(
         end: Lsn(meta.first_lsn.0 + found.end),
         torn_bytes: 0,
         ending: found.end_record.unwrap_or(Ending::Open),
-        strays: found.strays,
         identified: false,
     };
     let mut pieces = found.pieces.into_iter();

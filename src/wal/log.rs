@@ -234,8 +234,8 @@ impl Log {
         self.latch.get().cloned()
     }
 
-    /// Reads the records that count, from `index` on, up to what was appended before this call. An index
-    /// above the last one gives an empty reader.
+    /// Reads the records that count, from `index` on, up to what was appended before this call. 0 stands
+    /// for the first there is; an index above the last one gives an empty reader.
     ///
     /// Costs a binary search and at most about 64 KiB of log read in vain.
     ///

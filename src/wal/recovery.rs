@@ -14,7 +14,8 @@ use crate::types::{Index, LogFileMeta, LogNumber, Lsn, StoreId};
 use self::ledger::Ledger;
 use super::folder::{self, Folder, FoundFile};
 use super::format::UNIT_BYTES;
-use super::judge::{Context, Ending, Judged, Loss, Stretch, judge};
+use super::identifiers::IdentifierTable;
+use super::judge::{self, Context, Ending, Judged, Loss, Stretch, judge};
 use super::names;
 use super::options::{DamagePolicy, LogAccess, LogReport, LogSetup};
 use super::table::Verdict;
@@ -113,7 +114,6 @@ fn recover_once(setup: &LogSetup<'_>) -> Result<Recovered> {
             }
         };
         let path = names::log_path(&setup.dir, meta.number);
-        ledger.strays(&path, &judged.strays);
         ledger.report.torn_bytes += judged.torn_bytes;
         for stretch in judged.stretches {
             match stretch {
@@ -203,47 +203,46 @@ impl<'a> Chain<'a> {
         let mut missing: Vec<&FoundFile> = Vec::new();
         let mut wanted = None;
         for file in folder.files.values().rev() {
-            if let Some(number) = wanted {
-                if file.number > number {
+            if let Some(number) = wanted
+                && file.number != number
+            {
+                // Below a file that isn't there: purged with it, unless it tells otherwise.
+                let unknown = self.has_registry() && !file.is_known;
+                let void = file.number > number || unknown || self.is_void(file)?;
+                if void {
                     self.void.push(file.number);
                     continue;
                 }
-                if file.number < number && self.is_purged(number) {
-                    self.void.push(file.number);
-                    continue;
-                }
-                if file.number < number {
-                    self.missing(number, None);
-                }
+                self.missing(number, None);
             }
             wanted = self.visit(file, &mut missing)?.or(wanted);
         }
         for file in missing {
             self.harmlessly_missing(file);
         }
-        if let Some(number) = wanted
-            && number.0 > 0
-            && !folder.files.contains_key(&number)
-            && !self.is_purged(number)
-        {
-            self.missing(number, None);
-        }
         Ok(())
     }
 
-    /// Whether a file that isn't there was purged, as far as that can be known.
-    fn is_purged(&self, number: LogNumber) -> bool {
-        if number.0 == 0 {
-            return true;
-        }
-        match self.setup.known.is_empty() {
-            false => !self
-                .folder
-                .files
-                .get(&number)
-                .is_some_and(|file| file.is_known),
-            true => self.folder.files.range(..number).next().is_none(),
-        }
+    /// Whether someone knows which files make the log. Files that should be there are in the folder's
+    /// list then, there or not.
+    fn has_registry(&self) -> bool {
+        self.setup.registry.is_some() || !self.setup.known.is_empty()
+    }
+
+    /// Whether there is nothing in a file.
+    fn is_void(&self, file: &FoundFile) -> Result<bool> {
+        let Some(meta) = &file.meta else {
+            return Ok(!folder::is_used(self.setup, &file.path)?);
+        };
+        let mut table = folder::read_identifiers(self.setup, meta, false)?;
+        let Some(source) = folder::open_log(self.setup, meta, &table, false)? else {
+            return Ok(true);
+        };
+        let context = Context {
+            finished: false,
+            cut: None,
+        };
+        Ok(judge(source, meta, &mut table, context, &mut |_| {})?.is_void())
     }
 
     /// Looks at one file. Returns the number of its predecessor if it is part of the log.
@@ -265,6 +264,10 @@ impl<'a> Chain<'a> {
             return Ok(Some(meta.previous_number));
         }
         let is_head = self.parts.is_empty();
+        if is_head && self.was_closed_before(meta)? {
+            self.void.push(file.number);
+            return Ok(None);
+        }
         let context = Context {
             finished: !is_head,
             cut: self.cut,
@@ -274,18 +277,7 @@ impl<'a> Chain<'a> {
             self.missing(file.number, Some(meta));
             return Ok(Some(meta.previous_number));
         };
-        self.note_headers(file, &table);
-        if source.len() < meta.capacity {
-            self.damage.push(Damage::new(
-                source.path(),
-                source.len(),
-                meta.capacity - source.len(),
-                format!(
-                    "the file is cut short: it should have {} bytes",
-                    meta.capacity
-                ),
-            ));
-        }
+        let len = source.len();
         let (setup, done, all) = (self.setup, self.bytes_done, self.bytes_all);
         let mut progress = |at: u64| {
             if let Some(progress) = setup.progress {
@@ -302,11 +294,32 @@ impl<'a> Chain<'a> {
             }
             self.head(&judged, missing);
         }
+        self.note_damage(file, meta, len, &table);
         self.cut = Some(meta.previous_end_lsn).filter(|lsn| lsn.0 > 0);
         let previous = meta.previous_number;
         let meta = meta.clone();
         self.parts.push(Part::File { meta, judged });
         Ok(Some(previous))
+    }
+
+    /// Whether the log was closed in the file before a prepared one: then that was never used, and need
+    /// not be looked through.
+    fn was_closed_before(&self, meta: &LogFileMeta) -> Result<bool> {
+        if meta.previous_end_lsn.0 > 0 {
+            return Ok(false);
+        }
+        let previous = self.folder.files.get(&meta.previous_number);
+        let Some(meta) = previous.and_then(|file| file.meta.as_ref()) else {
+            return Ok(false);
+        };
+        let mut table = folder::read_identifiers(self.setup, meta, true)?;
+        if table.sealed().is_none() {
+            return Ok(false);
+        }
+        let Some(source) = folder::open_log(self.setup, meta, &table, false)? else {
+            return Ok(false);
+        };
+        judge::was_closed(&source, meta, &mut table)
     }
 
     /// Once the newest file is known: was one after it in use that is gone?
@@ -377,10 +390,23 @@ impl<'a> Chain<'a> {
         ));
     }
 
-    fn note_headers(&mut self, file: &FoundFile, table: &super::identifiers::IdentifierTable) {
+    /// Notes what is wrong with a file of the log besides its records.
+    fn note_damage(
+        &mut self,
+        file: &FoundFile,
+        meta: &LogFileMeta,
+        len: u64,
+        table: &IdentifierTable,
+    ) {
         self.damage.extend(file.damage.iter().cloned());
+        if len < meta.capacity {
+            let what = format!("the file is cut short: it had {} bytes", meta.capacity);
+            let missing = meta.capacity - len;
+            self.damage
+                .push(Damage::new(&file.path, len, missing, what));
+        }
         let path = names::identifiers_path(&self.setup.dir, file.number);
-        for &offset in table.bad_units() {
+        for &offset in table.damaged_units() {
             let what = "identifiers are damaged; the records they name are checked by themselves";
             self.damage
                 .push(Damage::new(&path, offset, UNIT_BYTES, what));

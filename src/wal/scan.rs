@@ -15,6 +15,7 @@ use super::source::{Source, Window};
 
 /// How much is searched at once.
 const SEARCH_BYTES: usize = 256 << 10;
+static ZEROS: [u8; UNIT_BYTES as usize] = [0; UNIT_BYTES as usize];
 /// Bytes of a record up to the end of its position.
 const LSN_END: usize = 16;
 
@@ -188,12 +189,13 @@ impl Scanner {
             };
             for start in (0..block_len).step_by(UNIT_BYTES as usize) {
                 let stop = (start + UNIT_BYTES as usize).min(block_len);
-                let used = view[start..stop].iter().rposition(|&byte| byte != 0);
+                let block = &view[start..stop];
                 let mut offset = start;
-                match used {
+                if block == &ZEROS[..block.len()] {
                     // No position is all zero: one must reach into the next block.
-                    None => offset = stop.saturating_sub(LSN_END).max(start),
-                    Some(used) => used_to = at + (start + used) as u64 + 1,
+                    offset = stop.saturating_sub(LSN_END).max(start);
+                } else if let Some(used) = block.iter().rposition(|&byte| byte != 0) {
+                    used_to = at + (start + used) as u64 + 1;
                 }
                 while offset < stop {
                     let here = at + offset as u64;

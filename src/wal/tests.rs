@@ -1,6 +1,15 @@
 //! Tests of the whole room. Helpers here, tests by what they are about in the files below.
 
 mod basics;
+mod crash;
+mod damage;
+mod faults;
+mod golden;
+mod history;
+mod model;
+mod order;
+mod sharing;
+mod workload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +33,9 @@ impl Entropy for Seeded {
     }
 }
 
+/// Room for the header, six synced groups, and the `End` record.
+pub(super) const FILE_BYTES: u64 = 32 << 10;
+
 pub(super) const STORE: StoreId = StoreId(0x5107e);
 
 pub(super) fn dir() -> PathBuf {
@@ -39,7 +51,7 @@ pub(super) fn setup_on(vfs: Arc<dyn Vfs>, seed: u64) -> LogSetup<'static> {
         entropy: Arc::new(Seeded(seed.into())),
         store_id: STORE,
         options: LogOptions {
-            file_bytes: FILE_BYTES_MIN,
+            file_bytes: FILE_BYTES,
             identifier_delay: Duration::from_secs(1),
             buffer_bytes: 4 << 10,
         },
@@ -69,7 +81,7 @@ pub(super) fn append(log: &Log, index: u64, bytes: usize, durability: Durability
     let payload = payload(index, bytes);
     let record = Append {
         term: Term(1 + index / 10),
-        time_us: 1_000 + index,
+        time_us: index.wrapping_add(1_000),
         ..Append::new(RecordKind::Batch, Index(index), &payload)
     };
     log.append(&[record], durability)

@@ -1,7 +1,7 @@
 //! Standard output and standard error: the one place that writes to them.
 
 use std::fmt;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::time::Duration;
 
 use kintsu::environment::{Clock, SystemClock};
@@ -15,14 +15,14 @@ const STANDARD_OUTPUT: &str = "standard output";
 pub struct Console {
     /// Whether the output is for a machine.
     pub json: bool,
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<Stdout>,
     clock: SystemClock,
 }
 
 impl Console {
     /// The process's standard output and error.
     pub fn new(json: bool) -> Self {
-        let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        let out = BufWriter::with_capacity(64 << 10, io::stdout());
         Self {
             json,
             out,

@@ -119,7 +119,7 @@ impl Progress {
             && bytes > 0
         {
             let left = time.mul_f64((total - bytes.min(total)) as f64 / bytes as f64);
-            parts.push(format!("{} left", text::duration(left)));
+            parts.push(format!("{} left", text::about(left)));
         }
         parts.join(", ")
     }

@@ -43,6 +43,14 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A time that is only guessed at, in whole seconds.
+pub fn about(guess: Duration) -> String {
+    if guess < Duration::from_secs(60) {
+        return format!("{} s", guess.as_secs().saturating_add(1));
+    }
+    duration(guess)
+}
+
 /// Bytes a second, in words.
 pub fn rate(amount: u64, time: Duration) -> String {
     format!("{}/s", bytes(per_second(amount, time)))
@@ -78,6 +86,7 @@ mod tests {
         assert_eq!(duration(Duration::from_micros(3_210)), "3.2 ms");
         assert_eq!(duration(Duration::from_secs(125)), "2 min 5 s");
         assert_eq!(duration(Duration::from_secs(11_040)), "3 h 4 min");
+        assert_eq!(about(Duration::from_millis(1_700)), "2 s");
         assert_eq!(rate(5_000_000, Duration::from_secs(2)), "2.5 MB/s");
         assert_eq!([plural(1, "key"), plural(0, "key")], ["1 key", "0 keys"]);
     }

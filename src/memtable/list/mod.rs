@@ -1,27 +1,31 @@
-//! The ordered list under the memtable: a linked list of entries in an arena, and a tree over it that
-//! leads searches to the right stretch. This module is the only one in Kintsu that may hold `unsafe`.
+//! The ordered list under the memtable: a linked list of keys in an arena, each with the list of its
+//! versions, and a tree over the keys that leads searches to the right stretch. This module is the only
+//! one in Kintsu that may hold `unsafe`.
 //!
 //! # Safety argument
-//! 1. **Memory.** Nodes lie in arenas that never move or free anything before the list is dropped
-//!    (`arena.rs`). Whatever is handed out borrows the list or holds an `Arc` of it.
-//! 2. **Publication.** A node is written whole before its position is stored anywhere shared. Each
-//!    such store (of a link, an index slot, the root, the reference) is a release, and each load of
-//!    one is an acquire; so whoever can name a node sees it whole. After that only its atomics
-//!    change. Nothing ever holds a `&mut` to arena memory.
-//! 3. **Positions** are read from links, slots, the root and the reference of this very list, or were
-//!    returned by `write` on its arenas; positions of entries are in links, slots of the lowest
-//!    index level, anchors and the reference, those of index nodes in the root, `first` and the slots
-//!    of higher levels. They never leave this module but inside a [`Walker`], which holds the list.
+//! 1. **Memory.** Keys, versions and index nodes lie in arenas that never move or free anything before
+//!    the list is dropped (`arena.rs`). Whatever is handed out borrows the list or holds an `Arc` of
+//!    it.
+//! 2. **Publication.** Each of them is written whole before its position is stored anywhere shared.
+//!    Each such store (of a link, an index slot, the root, the reference, a newest or older version)
+//!    is a release, and each load of one is an acquire; so whoever can name it sees it whole. (A
+//!    jump is part of the version that holds it, and names one that its writer knew of.) After that
+//!    only atomics change. Nothing ever holds a `&mut` to arena memory.
+//! 3. **Positions** are read from this very list, or were returned by `write` on its arenas. Those of
+//!    keys are in links, slots of the lowest index level, anchors and the reference; those of index
+//!    nodes in the root, `first` and the slots of higher levels; those of versions in `newest`,
+//!    `older` and jumps. They never leave this module but inside a [`Walker`], which holds the list.
 //!
 //! What the list needs to be right, beyond memory safety:
-//! 4. A link and the hint that goes with it are one word, so no search sees a hint of another node.
-//! 5. Links change only from a node to one between it and the link's owner, and nodes are never
-//!    unlinked: a node that was before the target stays before it, so a search that starts at one
-//!    finds whatever was inserted meanwhile.
-//! 6. An entry is in the table from the compare-and-swap on that links it. That one succeeds only if
-//!    the next node is the one it was compared with, so equal (key, version) can't get in twice.
+//! 4. A link and the hint that goes with it are one word, so no search sees a hint of another key.
+//! 5. Links change only from a key to one between it and the link's owner, and keys are never
+//!    unlinked: a key that was before the target stays before it, so a search that starts at one
+//!    finds whatever was inserted meanwhile. The same holds for versions.
+//! 6. A key, with its first version, is in the table from the compare-and-swap on that links it. That
+//!    one succeeds only if the next key is the one it was compared with, so equal keys can't get in
+//!    twice. The same holds for versions.
 //! 7. The index only names places before the target (`index.rs`). Searches never wait for it; inserts
-//!    that find a node of it full while another splits one leave their entry out of it.
+//!    that find a node of it full while another splits one leave their key out of it.
 
 mod arena;
 mod index;
@@ -35,45 +39,44 @@ use parking_lot::Mutex;
 
 use self::arena::Arena;
 use self::index::IndexNode;
-use self::node::{Link, Node};
+use self::node::{Key, KeyVersion, Link};
 use super::hint;
-use crate::types::{Entry, Version};
+use crate::types::{Entry, EntryKind, Version};
 
-/// What a search looks for: the first entry at or after it.
-#[derive(Clone, Copy)]
-struct Target<'t> {
-    key: &'t [u8],
-    version: Version,
-}
-
-/// The head or a node before the target, and the target's hint as seen from there. The head sees with
+/// The head or a key before the target, and the target's hint as seen from there. The head sees with
 /// the eyes of the reference.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     link: &'a AtomicU64,
-    /// The node's position; 0 for the head.
+    /// The key's position; 0 for the head.
     position: u32,
     hint: u32,
 }
 
-/// The node that a search last compared itself with and found not to be before its target.
-#[derive(Clone, Copy)]
-struct Past {
-    /// Its position; 0 if there was none.
-    position: u32,
-    /// Whether its key is the target's.
-    same_key: bool,
-    /// Whether its version is the target's as well.
-    same: bool,
+/// How the index led a search.
+enum Led<'a> {
+    /// To the target itself, at this position.
+    To(u32),
+    Near(Near<'a>),
 }
 
-/// How the index led a search: down to a node of the lowest level, and from there to a place.
-struct Descent<'a> {
+/// A place before the target, to which the index led.
+#[derive(Clone, Copy)]
+struct Near<'a> {
     place: Place<'a>,
-    past: Past,
+    /// The position of a key known not to be before the target; 0 if none is known.
+    past: u32,
+    /// The node of the lowest level, and the target's hint as seen from its anchor.
     leaf: &'a IndexNode,
-    /// The target's hint as seen from the leaf's anchor.
     leaf_hint: u32,
+}
+
+/// Where a search goes on from an index node.
+enum Next {
+    /// The target is here.
+    To(u32),
+    /// Down to what a slot names, which sees the target under a hint; or to what the anchor names.
+    Down(Option<(u32, u32)>),
 }
 
 /// A node of the index on the way to a target.
@@ -83,14 +86,20 @@ struct Step<'a> {
     node: &'a IndexNode,
 }
 
-/// Where a search ended: right before its target.
+/// The last key before a target, and its link.
 struct Gap<'a> {
     before: Place<'a>,
     link: Link,
-    /// Whether the first entry at or after the target has its key.
-    same_key: bool,
-    /// Whether that entry is the target, in key and version.
-    same: bool,
+    /// Whether the link leads to the target itself.
+    is_same: bool,
+}
+
+/// The last key that [`Memtable::insert_sorted`] put in, so that the next is found from there.
+#[derive(Clone, Copy)]
+struct Finger<'a, 'e> {
+    key: &'e [u8],
+    place: Place<'a>,
+    leaf: &'a IndexNode,
 }
 
 /// Keeps what inserts write away from what searches read.
@@ -102,13 +111,13 @@ struct Apart<T>(T);
 /// Safe to use from many threads: neither inserts nor reads wait for one another.
 pub struct Memtable {
     head: AtomicU64,
-    /// The first entry that ever came, by which the head sees; 0 before that.
+    /// A copy of the first key that ever came, by which the head sees; 0 before that.
     reference: AtomicU32,
     /// The top node of the index, and its level above; 0 before there is one.
     root: AtomicU64,
     nodes: Arena,
     index: Arena,
-    /// Held by whoever splits a node of the index. Nobody waits for it.
+    /// Held by whoever splits a node of the index, for which nobody waits, or makes the first one.
     splitting: Apart<Mutex<()>>,
     entries: Apart<AtomicUsize>,
 }
@@ -146,97 +155,141 @@ impl Memtable {
 
     /// [`Memtable::insert`].
     pub(super) fn add(&self, entry: Entry<'_>) {
-        let target = Target::of(&entry);
-        let descent = self.descend_to_insert(target);
-        if let Some(place) = self.link_in(entry, descent.place, descent.past) {
-            self.add_to_index(target, place.position, descent.leaf, descent.leaf_hint);
+        match self.descend_to_insert(entry.key) {
+            Led::To(position) => self.add_version(self.key(position), entry),
+            Led::Near(near) => {
+                self.add_key(entry, near);
+            }
         }
     }
 
     /// [`Memtable::insert_sorted`].
     pub(super) fn add_sorted<'e>(&self, entries: impl Iterator<Item = Entry<'e>>) {
-        // The last entry, its place, and the index node that it is in.
-        let mut last: Option<(Entry<'e>, Place<'_>, &IndexNode)> = None;
+        // Versions of one key come newest first, but go in the other way round, so that their list
+        // grows at the end where it should.
+        let mut run: Vec<Entry<'e>> = Vec::new();
+        let mut finger = None;
         for entry in entries {
-            let target = Target::of(&entry);
-            let near = last.and_then(|(before, place, leaf)| {
-                if before.order(&entry) != Ordering::Less {
-                    return None;
+            if let Some(last) = run.last() {
+                match (last.key == entry.key).then(|| last.version.cmp(&entry.version)) {
+                    Some(Ordering::Equal) => continue,
+                    Some(Ordering::Greater) => {}
+                    Some(Ordering::Less) | None => {
+                        finger = self.add_run(&run, finger);
+                        run.clear();
+                    }
                 }
-                let bit = hint::difference(before.key, entry.key, 0);
-                let place = Place {
-                    hint: hint::hint(bit, entry.key),
-                    ..place
-                };
-                let link = Link(place.link.load(Memory::Acquire));
-                let is_next = link.position() == 0 || place.hint < link.hint();
-                is_next.then_some((place, leaf))
-            });
-            let (place, past, leaf, leaf_hint) = match near {
-                Some((place, leaf)) => (place, Past::NONE, leaf, None),
-                None => {
-                    let descent = self.descend_to_insert(target);
-                    let Descent {
-                        place,
-                        past,
-                        leaf,
-                        leaf_hint,
-                    } = descent;
-                    (place, past, leaf, Some(leaf_hint))
-                }
-            };
-            let Some(place) = self.link_in(entry, place, past) else {
-                last = None;
-                continue;
-            };
-            let leaf_hint = leaf_hint.unwrap_or_else(|| self.seen_from(leaf, target.key));
-            let leaf = self.add_to_index(target, place.position, leaf, leaf_hint);
-            last = Some((entry, place, leaf));
+            }
+            run.push(entry);
         }
+        self.add_run(&run, finger);
+    }
+
+    /// Adds versions of one key, given newest first.
+    fn add_run<'a, 'e>(
+        &'a self,
+        run: &[Entry<'e>],
+        finger: Option<Finger<'a, 'e>>,
+    ) -> Option<Finger<'a, 'e>> {
+        let (&oldest, newer) = run.split_last()?;
+        let key = oldest.key;
+        let led = match finger.and_then(|finger| self.near(finger, key)) {
+            Some(near) => Led::Near(near),
+            None => self.descend_to_insert(key),
+        };
+        let (position, leaf) = match led {
+            Led::To(position) => {
+                self.add_version(self.key(position), oldest);
+                (position, None)
+            }
+            Led::Near(near) => {
+                let (position, leaf) = self.add_key(oldest, near);
+                (position, Some(leaf))
+            }
+        };
+        for &entry in newer.iter().rev() {
+            self.add_version(self.key(position), entry);
+        }
+        leaf.map(|leaf| Finger {
+            key,
+            place: self.place(position, 0),
+            leaf,
+        })
+    }
+
+    /// Leads to a key that comes right after that of the finger, if it does.
+    fn near<'a>(&'a self, finger: Finger<'a, '_>, key: &[u8]) -> Option<Near<'a>> {
+        if finger.key >= key {
+            return None;
+        }
+        let hint = hint::hint(hint::difference(finger.key, key, 0), key);
+        let link = Link(finger.place.link.load(Memory::Acquire));
+        if link.position() != 0 && hint >= link.hint() {
+            return None;
+        }
+        Some(Near {
+            place: Place {
+                hint,
+                ..finger.place
+            },
+            past: link.position(),
+            leaf: finger.leaf,
+            leaf_hint: self.seen_from(finger.leaf, key),
+        })
     }
 
     /// The newest entry of `key` that is no newer than `at`.
     pub(super) fn newest(&self, key: &[u8], at: Version) -> Option<Entry<'_>> {
-        let gap = self.search(Target { key, version: at })?;
-        gap.same_key.then(|| self.node(gap.link).entry())
+        let (position, is_same) = self.search(key);
+        if !is_same {
+            return None;
+        }
+        let key = self.key(position);
+        let (_, found) = self.versions_around(key, at);
+        Some(key.entry(self.version(found)?))
     }
 
     /// A walker that is nowhere yet.
     pub(super) fn walker(self: &Arc<Self>) -> Walker {
         Walker {
             table: Arc::clone(self),
-            position: 0,
+            key: 0,
+            version: 0,
         }
     }
 
-    /// The node that a link of this list, which must not lead nowhere, leads to.
+    /// The key at a position, which must not be 0.
     #[inline]
-    fn node(&self, link: Link) -> Node<'_> {
-        self.node_at(link.position())
-    }
-
-    #[inline]
-    fn node_at(&self, position: u32) -> Node<'_> {
+    fn key(&self, position: u32) -> Key<'_> {
         debug_assert_ne!(position, 0);
-        // SAFETY: every caller has read it where positions of entries are, with acquire (2 and 3
-        // above).
-        unsafe { Node::at(&self.nodes, position) }
+        // SAFETY: every caller has read it where positions of keys are, with acquire (2 and 3 above),
+        // or got it from `Key::write`.
+        unsafe { Key::at(&self.nodes, position) }
     }
 
+    /// The version at a position, if that isn't 0.
+    #[inline]
+    fn version(&self, position: u32) -> Option<KeyVersion<'_>> {
+        // SAFETY: every caller has read it where positions of versions are, with acquire (2 and 3
+        // above).
+        (position != 0).then(|| unsafe { KeyVersion::at(&self.nodes, position) })
+    }
+
+    /// The index node at a position, which must not be 0.
     #[inline]
     fn index_node(&self, position: u32) -> &IndexNode {
         debug_assert_ne!(position, 0);
         // SAFETY: every caller has read it where positions of index nodes are, with acquire (2 and 3
-        // above).
+        // above), or got it from `IndexNode::write`.
         unsafe { IndexNode::at(&self.index, position) }
     }
 
-    /// The place of a node that comes before the target.
+    /// The place of a key that comes before the target, or of the head.
     #[inline]
     fn place(&self, position: u32, hint: u32) -> Place<'_> {
         let link = match position {
             0 => &self.head,
-            _ => self.node_at(position).link(),
+            _ => self.key(position).link(),
         };
         Place {
             link,
@@ -251,87 +304,105 @@ impl Memtable {
             0 => self.reference.load(Memory::Acquire),
             anchor => anchor,
         };
-        hint::hint(hint::difference(self.node_at(eyes).key(), key, 0), key)
+        hint::hint(hint::difference(self.key(eyes).bytes(), key, 0), key)
     }
 
-    /// Walks along the list to the last node before the target.
+    /// Walks along the list to the last key before the target.
     #[inline]
-    fn walk<'a>(&'a self, mut place: Place<'a>, target: Target<'_>, mut past: Past) -> Gap<'a> {
+    fn walk<'a>(&'a self, mut place: Place<'a>, target: &[u8], past: u32) -> Gap<'a> {
         loop {
             let link = Link(place.link.load(Memory::Acquire));
-            let is_last = link.position() == 0;
-            if place.hint < link.hint() || is_last || link.position() == past.position {
-                // The hints of equal keys are equal, so such a one has been compared.
-                let compared = !is_last && link.position() == past.position;
-                return Gap {
-                    before: place,
-                    link,
-                    same_key: compared && past.same_key,
-                    same: compared && past.same,
-                };
+            let position = link.position();
+            let mut gap = Gap {
+                before: place,
+                link,
+                is_same: false,
+            };
+            if place.hint < link.hint() || position == 0 || position == past {
+                return gap;
             }
-            let node = self.node(link);
+            let key = self.key(position);
             let hint = if place.hint > link.hint() {
-                hint::beyond(link.hint(), place.hint, target.key)
+                hint::beyond(link.hint(), place.hint, target)
             } else {
-                match target.compare(node, place.hint) {
+                match compare(target, key, place.hint) {
                     Ok(hint) => hint,
-                    Err(not_before) => {
-                        past = Past {
-                            position: link.position(),
-                            ..not_before
-                        };
-                        continue;
+                    Err(is_same) => {
+                        gap.is_same = is_same;
+                        return gap;
                     }
                 }
             };
             place = Place {
-                link: node.link(),
-                position: link.position(),
+                link: key.link(),
+                position,
                 hint,
             };
         }
     }
 
-    /// Finds where the target belongs; `None` if the table is empty.
-    fn search(&self, target: Target<'_>) -> Option<Gap<'_>> {
-        let descent = self.descend(target, |_| ())?;
-        Some(self.walk(descent.place, target, descent.past))
+    /// The position of the first key at or after the target, 0 if there is none; and whether it is the
+    /// target.
+    fn search(&self, target: &[u8]) -> (u32, bool) {
+        match self.descend(target, true, |_| ()) {
+            None => (0, false),
+            Some(Led::To(position)) => (position, true),
+            Some(Led::Near(near)) => {
+                let gap = self.walk(near.place, target, near.past);
+                (gap.link.position(), gap.is_same)
+            }
+        }
     }
 
-    /// Goes down the index to a place before the target, and shows each node on the way; `None` if
-    /// there is no index yet.
+    /// The position of the last key before the target; 0 if there is none.
+    fn search_before(&self, target: &[u8]) -> u32 {
+        match self.descend(target, false, |_| ()) {
+            Some(Led::Near(near)) => {
+                let gap = self.walk(near.place, target, near.past);
+                gap.before.position
+            }
+            Some(Led::To(_)) | None => 0,
+        }
+    }
+
+    /// Goes down the index to a place before the target, or if that will do to the target itself, and
+    /// shows each node on the way; `None` if there is no index yet.
     #[inline]
     fn descend<'a>(
         &'a self,
-        target: Target<'_>,
+        target: &[u8],
+        itself_will_do: bool,
         mut visit: impl FnMut(Step<'a>),
-    ) -> Option<Descent<'a>> {
+    ) -> Option<Led<'a>> {
         let root = self.root.load(Memory::Acquire);
         if root == 0 {
             return None;
         }
         let (mut level, mut position) = (root >> 32, root as u32);
         let mut node = self.index_node(position);
-        let mut hint = self.seen_from(node, target.key);
-        let mut past = Past::NONE;
+        let mut hint = self.seen_from(node, target);
+        let mut past = 0;
         loop {
             visit(Step { position, node });
             let next = match node.nearest(hint) {
                 Some(link) if link.hint() == hint || node.has_equal() => {
-                    self.next_by_keys(node, level, hint, target, &mut past)
+                    let known = (node, level, hint);
+                    match self.next_by_keys(known, target, itself_will_do, &mut past) {
+                        Next::To(position) => return Some(Led::To(position)),
+                        Next::Down(next) => next,
+                    }
                 }
-                Some(link) => Some((link.position(), hint::beyond(link.hint(), hint, target.key))),
+                Some(link) => Some((link.position(), hint::beyond(link.hint(), hint, target))),
                 None => None,
             };
             if level == 0 {
                 let (before, place_hint) = next.unwrap_or((node.anchor, hint));
-                return Some(Descent {
+                return Some(Led::Near(Near {
                     place: self.place(before, place_hint),
                     past,
                     leaf: node,
                     leaf_hint: hint,
-                });
+                }));
             }
             (position, hint) = next.unwrap_or((node.first, hint));
             level -= 1;
@@ -340,104 +411,107 @@ impl Memtable {
     }
 
     /// Where to go on from a node where hints don't decide, since slots share one or have the target's
-    /// own: what the last slot before the target names, and the target's hint from there.
+    /// own.
     #[inline(never)]
     fn next_by_keys(
         &self,
-        node: &IndexNode,
-        level: u64,
-        hint: u32,
-        target: Target<'_>,
-        past: &mut Past,
-    ) -> Option<(u32, u32)> {
+        (node, level, hint): (&IndexNode, u64, u32),
+        target: &[u8],
+        itself_will_do: bool,
+        past: &mut u32,
+    ) -> Next {
+        // The last slot before the target of those that see it under another hint, and of the others.
         let mut below: Option<Link> = None;
-        let mut tied: Option<(u32, u32, Node<'_>)> = None;
+        let mut tied: Option<(Link, u32)> = None;
+        let is_after = |link, last| self.order(last, link, level) == Ordering::Less;
         for &link in node.words().as_slice() {
-            if link.hint() < hint
-                && below.is_none_or(|below| self.order(below, link, level) == Ordering::Less)
-            {
+            if link.hint() < hint && below.is_none_or(|last| is_after(link, last)) {
                 below = Some(link);
             }
             if link.hint() != hint {
                 continue;
             }
-            let position = self.entry_of(link, level);
-            let node = self.node_at(position);
-            match target.compare(node, hint) {
+            let position = self.key_of(link, level);
+            match compare(target, self.key(position), hint) {
                 Ok(hint) => {
-                    let is_later = |last: Node<'_>| node.order(last) == Ordering::Greater;
-                    if tied.is_none_or(|(_, _, last)| is_later(last)) {
-                        tied = Some((link.position(), hint, node));
+                    if tied.is_none_or(|(last, _)| is_after(link, last)) {
+                        tied = Some((link, hint));
                     }
                 }
-                Err(not_before) => {
-                    *past = Past {
-                        position,
-                        ..not_before
-                    };
-                }
+                Err(true) if itself_will_do => return Next::To(position),
+                Err(_) => *past = position,
             }
         }
-        if let Some((position, hint, _)) = tied {
-            return Some((position, hint));
-        }
-        let below = below?;
-        let hint = hint::beyond(below.hint(), hint, target.key);
-        Some((below.position(), hint))
+        let next = match (tied, below) {
+            (Some((link, hint)), _) => Some((link.position(), hint)),
+            (None, Some(link)) => {
+                let hint = hint::beyond(link.hint(), hint, target);
+                Some((link.position(), hint))
+            }
+            (None, None) => None,
+        };
+        Next::Down(next)
     }
 
-    /// The position of the entry by which a slot of an index node is ordered.
-    fn entry_of(&self, link: Link, level: u64) -> u32 {
+    /// The position of the key by which a slot of an index node is ordered.
+    fn key_of(&self, link: Link, level: u64) -> u32 {
         match level {
             0 => link.position(),
             _ => self.index_node(link.position()).anchor,
         }
     }
 
+    /// The order of two slots of one index node.
+    fn order(&self, a: Link, b: Link, level: u64) -> Ordering {
+        a.hint().cmp(&b.hint()).then_with(|| {
+            let [a, b] = [a, b].map(|link| self.key(self.key_of(link, level)));
+            a.bytes().cmp(b.bytes())
+        })
+    }
+
     /// [`Memtable::descend`], beginning the index if there is none.
-    fn descend_to_insert(&self, target: Target<'_>) -> Descent<'_> {
+    fn descend_to_insert(&self, key: &[u8]) -> Led<'_> {
         loop {
-            if let Some(descent) = self.descend(target, |_| ()) {
-                return descent;
+            if let Some(led) = self.descend(key, true, |_| ()) {
+                return led;
             }
-            self.begin(target);
+            self.begin(key);
         }
     }
 
     /// Makes the reference and the root.
     #[cold]
-    fn begin(&self, target: Target<'_>) {
-        // A copy of the first key, which is not in the list.
+    fn begin(&self, key: &[u8]) {
         let entry = Entry {
-            key: target.key,
-            version: target.version,
-            kind: crate::types::EntryKind::Put,
+            key,
+            version: Version::default(),
+            kind: EntryKind::Delete,
             value: &[],
         };
         let _guard = self.splitting.0.lock();
         if self.root.load(Memory::Acquire) == 0 {
-            let (reference, _) = Node::write(&self.nodes, entry);
+            let (reference, _) = Key::write(&self.nodes, entry);
             self.reference.store(reference, Memory::Release);
             let root = IndexNode::write(&self.index, 0, 0, &[]);
             self.root.store(root.into(), Memory::Release);
         }
     }
 
-    /// Puts an entry in, after `place` and whatever lies between by now; returns its place, or `None`
-    /// if it was there already.
-    fn link_in<'a>(&'a self, entry: Entry<'_>, place: Place<'a>, past: Past) -> Option<Place<'a>> {
-        let target = Target::of(&entry);
-        let mut gap = self.walk(place, target, past);
-        if gap.same {
-            return None;
+    /// Puts a key in, with its first version, or adds the version if another thread has put it in by
+    /// now. Returns the key's position, and the index node that names it, or should.
+    fn add_key<'a>(&'a self, entry: Entry<'_>, near: Near<'a>) -> (u32, &'a IndexNode) {
+        let mut gap = self.walk(near.place, entry.key, near.past);
+        if gap.is_same {
+            self.add_version(self.key(gap.link.position()), entry);
+            return (gap.link.position(), near.leaf);
         }
-        // Before the node is written: the next node is far away, and copying fills the time.
-        let mut onward = self.onward(target, &gap);
-        let (position, node) = Node::write(&self.nodes, entry);
+        // Before the key is written: the next one is far away, and copying fills the time.
+        let mut onward = self.onward(entry.key, &gap);
+        let (position, key) = Key::write(&self.nodes, entry);
         loop {
-            node.link().store(onward.0, Memory::Relaxed);
+            key.link().store(onward.0, Memory::Relaxed);
             let link = Link::new(gap.before.hint, position);
-            // Release: the node is written before anyone sees it, its link included.
+            // Release: the key is written before anyone sees it, its link included.
             let swapped = gap.before.link.compare_exchange(
                 gap.link.0,
                 link.0,
@@ -445,100 +519,126 @@ impl Memtable {
                 Memory::Relaxed,
             );
             if swapped.is_ok() {
-                self.entries.0.fetch_add(1, Memory::Relaxed);
-                return Some(Place {
-                    link: node.link(),
-                    position,
-                    hint: 0,
-                });
+                break;
             }
-            gap = self.walk(gap.before, target, Past::NONE);
-            if gap.same {
+            gap = self.walk(gap.before, entry.key, 0);
+            if gap.is_same {
                 // Another thread was first: its copy is in, ours lies unused.
-                return None;
+                self.add_version(self.key(gap.link.position()), entry);
+                return (gap.link.position(), near.leaf);
             }
-            onward = self.onward(target, &gap);
+            onward = self.onward(entry.key, &gap);
         }
+        self.entries.0.fetch_add(1, Memory::Relaxed);
+        let leaf = match near.leaf.add(Link::new(near.leaf_hint, position)) {
+            true => None,
+            false => self.split_for(entry.key, position),
+        };
+        (position, leaf.unwrap_or(near.leaf))
     }
 
-    /// The link from the target to the first node after its gap.
+    /// The link from the target to the first key after its gap.
     #[inline]
-    fn onward(&self, target: Target<'_>, gap: &Gap<'_>) -> Link {
+    fn onward(&self, target: &[u8], gap: &Gap<'_>) -> Link {
         let (hint, link) = (gap.before.hint, gap.link);
         if link.position() == 0 || hint::carries_over(hint, link.hint()) {
             return link;
         }
-        let key = self.node(link).key();
+        let key = self.key(link.position()).bytes();
         let bit = if hint == link.hint() {
-            hint::difference(target.key, key, hint::bit(hint) as usize / 8)
+            hint::difference(target, key, hint::bit(hint) as usize / 8)
         } else {
             hint::difference_of(hint, link.hint())
         };
         Link::new(hint::hint(bit, key), link.position())
     }
 
-    /// Names an entry in the index; returns the node that names it, or should.
-    fn add_to_index<'a>(
-        &'a self,
-        target: Target<'_>,
-        position: u32,
-        leaf: &'a IndexNode,
-        leaf_hint: u32,
-    ) -> &'a IndexNode {
-        if leaf.add(Link::new(leaf_hint, position)) {
-            leaf
-        } else {
-            self.split_for(target, position).unwrap_or(leaf)
+    /// Adds a version to a key, unless it has it.
+    fn add_version(&self, key: Key<'_>, entry: Entry<'_>) {
+        let mut written = None;
+        loop {
+            let (newer, older) = self.versions_around(key, entry.version);
+            let older = self.version(older);
+            if older.is_some_and(|older| older.record.version() == entry.version) {
+                return;
+            }
+            let own = *written.get_or_insert_with(|| KeyVersion::write(&self.nodes, entry));
+            own.put_before(&self.nodes, older);
+            let link = newer.map_or(key.newest(), |newer| &newer.record.older);
+            // Release: the version is written before anyone sees it.
+            let swapped = link.compare_exchange(
+                older.map_or(0, |older| older.position),
+                own.position,
+                Memory::Release,
+                Memory::Relaxed,
+            );
+            if swapped.is_ok() {
+                self.entries.0.fetch_add(1, Memory::Relaxed);
+                return;
+            }
         }
     }
 
-    /// Splits what is full on the way to an entry, and names it; `None` if another thread is splitting.
+    /// Of a key's versions the last that is newer than `version`, and the position of the next one
+    /// after that, which isn't; 0 if there is none. O(log n) if they came in order.
+    fn versions_around<'a>(
+        &'a self,
+        key: Key<'a>,
+        version: Version,
+    ) -> (Option<KeyVersion<'a>>, u32) {
+        let mut newer = None;
+        let mut position = key.newest().load(Memory::Acquire);
+        while let Some(mut next) = self.version(position)
+            && next.record.version() > version
+        {
+            let jump = next.jump(&self.nodes);
+            if jump.record.version() > version {
+                next = jump;
+            }
+            newer = Some(next);
+            position = next.record.older.load(Memory::Acquire);
+        }
+        (newer, position)
+    }
+
+    /// The position of the oldest version of a key.
+    fn oldest(&self, key: Key<'_>) -> u32 {
+        match self.versions_around(key, Version::default()) {
+            (Some(newer), 0) => newer.position,
+            (_, oldest) => oldest,
+        }
+    }
+
+    /// Splits what is full on the way to a key, and names it; `None` if another thread is splitting.
     #[cold]
-    fn split_for(&self, target: Target<'_>, position: u32) -> Option<&IndexNode> {
+    fn split_for(&self, key: &[u8], position: u32) -> Option<&IndexNode> {
         let _guard = self.splitting.0.try_lock()?;
         loop {
-            let mut path = Path::new(self.step_at_root());
-            let descent = self.descend(target, |step| path.push(step))?;
-            if descent.leaf.add(Link::new(descent.leaf_hint, position)) {
-                return Some(descent.leaf);
+            let mut path = Path {
+                steps: [None; LEVELS_MAX],
+                count: 0,
+            };
+            let Led::Near(near) = self.descend(key, false, |step| path.push(step))? else {
+                return None;
+            };
+            if near.leaf.add(Link::new(near.leaf_hint, position)) {
+                return Some(near.leaf);
             }
-            // The topmost node that must be split so that those below it can be.
-            let mut depth = path.count - 1;
-            while depth > 0 && path.steps[depth - 1].node.is_full() {
-                depth -= 1;
-            }
-            if let Some(leaf) = self.split(&path, depth, target, position) {
+            if let Some(leaf) = self.split(&path, key, position) {
                 return Some(leaf);
             }
         }
     }
 
-    fn step_at_root(&self) -> Step<'_> {
-        let position = self.root.load(Memory::Acquire) as u32;
-        Step {
-            position,
-            node: self.index_node(position),
-        }
-    }
-
-    /// Splits one node of a path, whose parent has room. Returns the new node if it names the entry at
-    /// `position`, which belongs in it.
-    fn split(
-        &self,
-        path: &Path<'_>,
-        depth: usize,
-        target: Target<'_>,
-        position: u32,
-    ) -> Option<&IndexNode> {
-        let level = (path.count - 1 - depth) as u64;
-        let old = path.steps[depth];
+    /// Splits the topmost node of a path that has to be, so that those below it can be. Returns the new
+    /// node if it is the one for the key.
+    fn split(&self, path: &Path<'_>, key: &[u8], position: u32) -> Option<&IndexNode> {
+        let (level, old, parent) = path.first_to_split()?;
         let mut words = old.node.words();
         let words = words.as_mut_slice();
         words.sort_unstable_by(|&a, &b| self.order(a, b, level));
-        let end = words
-            .last()
-            .map(|&link| self.node_at(self.entry_of(link, level)));
-        let is_after_all = end.is_some_and(|end| target.compare(end, 0).is_ok());
+        let last = words.last().map(|&link| self.key(self.key_of(link, level)));
+        let is_after_all = last.is_some_and(|last| last.bytes() < key);
         let (kept, new) = if level == 0 && is_after_all {
             // Keys that rise leave full nodes behind them, not half empty ones.
             (words.len(), IndexNode::write(&self.index, position, 0, &[]))
@@ -547,18 +647,17 @@ impl Memtable {
             (middle, self.split_off(&words[middle..], level))
         };
         let new_node = self.index_node(new);
-        let key = self.node_at(new_node.anchor).key();
-        if depth == 0 {
-            let link = Link::new(self.seen_from(old.node, key), new);
+        let new_key = self.key(new_node.anchor).bytes();
+        if let Some(parent) = parent {
+            let added = parent.add(Link::new(self.seen_from(parent, new_key), new));
+            debug_assert!(added);
+        } else {
+            let link = Link::new(self.seen_from(old.node, new_key), new);
             let root = IndexNode::write(&self.index, 0, old.position, &[link]);
             let root = (level + 1) << 32 | u64::from(root);
             self.root.store(root, Memory::Release);
-        } else {
-            let parent = path.steps[depth - 1].node;
-            let added = parent.add(Link::new(self.seen_from(parent, key), new));
-            debug_assert!(added);
         }
-        // Only now: until the new node could be found, its entries had to be found here.
+        // Only now: until the new node could be found, its keys had to be found here.
         if kept < words.len() {
             old.node.keep(&words[..kept]);
         }
@@ -568,118 +667,97 @@ impl Memtable {
     /// A new node with what the words name, which are in order, anchored at the first.
     fn split_off(&self, words: &[Link], level: u64) -> u32 {
         let (own, others) = (words[0], &words[1..]);
-        let anchor = self.entry_of(own, level);
+        let anchor = self.key_of(own, level);
         let first = if level == 0 { 0 } else { own.position() };
         let mut seen = [Link::END; index::SLOTS];
         for (seen, &link) in seen.iter_mut().zip(others) {
             *seen = if hint::carries_over(own.hint(), link.hint()) {
                 link
             } else {
-                let key = self.node_at(self.entry_of(link, level)).key();
-                let bit = hint::difference(self.node_at(anchor).key(), key, 0);
+                let key = self.key(self.key_of(link, level)).bytes();
+                let bit = hint::difference(self.key(anchor).bytes(), key, 0);
                 Link::new(hint::hint(bit, key), link.position())
             };
         }
         IndexNode::write(&self.index, anchor, first, &seen[..others.len()])
     }
 
-    /// The position of the last entry; 0 if there is none.
-    fn last(&self) -> u32 {
+    /// The position of the last key; 0 if there is none.
+    fn last_key(&self) -> u32 {
         let root = self.root.load(Memory::Acquire);
         if root == 0 {
             return 0;
         }
         let mut node = self.index_node(root as u32);
-        for level in (0..=root >> 32).rev() {
+        let mut level = root >> 32;
+        loop {
             let words = node.words();
-            let greatest = words
-                .as_slice()
-                .iter()
-                .copied()
-                .max_by(|&a, &b| self.order(a, b, level));
-            if level > 0 {
-                node = self.index_node(greatest.map_or(node.first, Link::position));
-                continue;
+            let words = words.as_slice().iter().copied();
+            let last = words.max_by(|&a, &b| self.order(a, b, level));
+            if level == 0 {
+                break self.last_key_from(last.map_or(node.anchor, Link::position));
             }
-            let mut place = self.place(greatest.map_or(node.anchor, Link::position), 0);
-            loop {
-                let link = Link(place.link.load(Memory::Acquire));
-                if link.position() == 0 {
-                    return place.position;
-                }
-                place = self.place(link.position(), 0);
-            }
+            node = self.index_node(last.map_or(node.first, Link::position));
+            level -= 1;
         }
-        0
     }
 
-    /// The order of two slots of one index node.
-    fn order(&self, a: Link, b: Link, level: u64) -> Ordering {
-        a.hint().cmp(&b.hint()).then_with(|| {
-            let [a, b] = [a, b].map(|link| self.node_at(self.entry_of(link, level)));
-            a.order(b)
-        })
+    /// [`Memtable::last_key`], going along the list.
+    fn last_key_from(&self, position: u32) -> u32 {
+        let mut place = self.place(position, 0);
+        loop {
+            let link = Link(place.link.load(Memory::Acquire));
+            if link.position() == 0 {
+                return place.position;
+            }
+            place = self.place(link.position(), 0);
+        }
+    }
+}
+
+/// Compares the target with a key that some reference sees under the same hint: the target's hint as
+/// seen from that key if it comes after it, else whether it is that key.
+#[inline]
+fn compare(target: &[u8], key: Key<'_>, hint: u32) -> Result<u32, bool> {
+    let key = key.bytes();
+    let bit = hint::difference(target, key, hint::bit(hint) as usize / 8);
+    let order = if bit < hint::SAME {
+        hint::order_at(bit, target)
+    } else {
+        target.cmp(key)
+    };
+    match order {
+        Ordering::Greater => Ok(hint::hint(bit, target)),
+        order => Err(order == Ordering::Equal),
     }
 }
 
 /// The nodes of the index on the way down to a target, from the root.
 struct Path<'a> {
-    steps: [Step<'a>; LEVELS_MAX],
+    steps: [Option<Step<'a>>; LEVELS_MAX],
     count: usize,
 }
 
 impl<'a> Path<'a> {
-    /// An empty path; `step` fills the room.
-    fn new(step: Step<'a>) -> Self {
-        Self {
-            steps: [step; LEVELS_MAX],
-            count: 0,
-        }
-    }
-
     fn push(&mut self, step: Step<'a>) {
-        self.steps[self.count] = step;
+        self.steps[self.count] = Some(step);
         self.count += 1;
     }
-}
 
-impl Past {
-    const NONE: Self = Self {
-        position: 0,
-        same_key: false,
-        same: false,
-    };
-}
-
-impl<'t> Target<'t> {
-    fn of(entry: &Entry<'t>) -> Self {
-        Self {
-            key: entry.key,
-            version: entry.version,
+    /// The topmost node below which all are full, itself included: its level, itself, and its parent,
+    /// which has room, if there is one.
+    fn first_to_split(&self) -> Option<(u64, Step<'a>, Option<&'a IndexNode>)> {
+        let mut level = 0;
+        let mut steps = self.steps[..self.count].iter().rev().flatten();
+        let mut step = *steps.next()?;
+        for parent in steps {
+            if !parent.node.is_full() {
+                return Some((level, step, Some(parent.node)));
+            }
+            step = *parent;
+            level += 1;
         }
-    }
-
-    /// Compares the target with a node that some reference sees under the same hint: the target's hint
-    /// as seen from the node if it comes after it, else what is to be remembered of the node.
-    #[inline]
-    fn compare(self, node: Node<'_>, hint: u32) -> Result<u32, Past> {
-        let key = node.key();
-        let bit = hint::difference(self.key, key, hint::bit(hint) as usize / 8);
-        let (order, same_key) = if bit < hint::SAME {
-            (hint::order_at(bit, self.key), false)
-        } else {
-            let by_key = self.key.cmp(key);
-            let by_version = || node.version().cmp(&self.version);
-            (by_key.then_with(by_version), by_key == Ordering::Equal)
-        };
-        if order == Ordering::Greater {
-            return Ok(hint::hint(bit, self.key));
-        }
-        Err(Past {
-            position: 0,
-            same_key,
-            same: order == Ordering::Equal,
-        })
+        Some((level, step, None))
     }
 }
 
@@ -687,58 +765,93 @@ impl<'t> Target<'t> {
 #[derive(Clone)]
 pub struct Walker {
     table: Arc<Memtable>,
-    /// 0 if nowhere. Else read from this table's links.
-    position: u32,
+    /// The positions of a key and of one of its versions; 0 if nowhere. They were read from the table,
+    /// with acquire, by the thread that moved the walker here; whoever has it now got it from there.
+    key: u32,
+    version: u32,
 }
 
 impl Walker {
-    /// The node here.
-    fn node(&self) -> Option<Node<'_>> {
-        // A walker's position was read from a link of its table, with acquire, by the thread that
-        // moved it here; whoever has the walker now got it from that thread.
-        (self.position != 0).then(|| self.table.node_at(self.position))
-    }
-
     /// The entry here.
     pub fn entry(&self) -> Option<Entry<'_>> {
-        self.node().map(Node::entry)
+        let version = self.table.version(self.version)?;
+        Some(self.table.key(self.key).entry(version))
     }
 
-    /// Goes to the first entry.
+    /// Goes to the newest version of the key at a position; nowhere if that is 0.
+    fn go_to_newest(&mut self, key: u32) {
+        self.key = key;
+        self.version = match key {
+            0 => 0,
+            key => self.table.key(key).newest().load(Memory::Acquire),
+        };
+    }
+
+    /// Goes to the oldest version of the key at a position; nowhere if that is 0.
+    fn go_to_oldest(&mut self, key: u32) {
+        self.key = key;
+        self.version = match key {
+            0 => 0,
+            key => self.table.oldest(self.table.key(key)),
+        };
+    }
+
+    /// Goes to the newest version of the next key.
+    fn next_key(&mut self) {
+        let link = self.table.key(self.key).link().load(Memory::Acquire);
+        self.go_to_newest(Link(link).position());
+    }
+
+    /// Goes to the first entry. O(1).
     pub fn first(&mut self) {
-        self.position = Link(self.table.head.load(Memory::Acquire)).position();
+        let link = Link(self.table.head.load(Memory::Acquire));
+        self.go_to_newest(link.position());
     }
 
     /// Goes to the last entry. O(log n).
     pub fn last(&mut self) {
-        self.position = self.table.last();
+        self.go_to_oldest(self.table.last_key());
     }
 
     /// Goes to the first entry at or after (key, version). O(log n).
     pub fn seek(&mut self, key: &[u8], version: Version) {
-        let gap = self.table.search(Target { key, version });
-        self.position = gap.map_or(0, |gap| gap.link.position());
+        let (position, is_same) = self.table.search(key);
+        self.go_to_newest(position);
+        if is_same {
+            let key = self.table.key(position);
+            let (_, found) = self.table.versions_around(key, version);
+            self.version = found;
+            if found == 0 {
+                self.next_key();
+            }
+        }
     }
 
-    /// Goes to the last entry before (key, version). O(log n).
-    pub fn seek_before(&mut self, key: &[u8], version: Version) {
-        let gap = self.table.search(Target { key, version });
-        self.position = gap.map_or(0, |gap| gap.before.position);
+    /// Goes to the last entry whose key is before `key`. O(log n).
+    pub fn seek_before(&mut self, key: &[u8]) {
+        self.go_to_oldest(self.table.search_before(key));
     }
 
     /// Goes to the next entry. O(1).
     pub fn next(&mut self) {
-        if let Some(node) = self.node() {
-            self.position = Link(node.link().load(Memory::Acquire)).position();
+        if let Some(version) = self.table.version(self.version) {
+            self.version = version.record.older.load(Memory::Acquire);
+            if self.version == 0 {
+                self.next_key();
+            }
         }
     }
 
     /// Goes to the entry before. O(log n): links lead forward only.
     pub fn prev(&mut self) {
-        if let Some(node) = self.node() {
-            let (key, version) = (node.key(), node.version());
-            let gap = self.table.search(Target { key, version });
-            self.position = gap.map_or(0, |gap| gap.before.position);
+        let Some(version) = self.table.version(self.version) else {
+            return;
+        };
+        let key = self.table.key(self.key);
+        let (newer, _) = self.table.versions_around(key, version.record.version());
+        match newer {
+            Some(newer) => self.version = newer.position,
+            None => self.go_to_oldest(self.table.search_before(key.bytes())),
         }
     }
 }

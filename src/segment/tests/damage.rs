@@ -8,7 +8,7 @@ use crate::error::{Damage, Reaction};
 fn small() -> (Vec<Row>, MemoryVfs, SegmentMeta) {
     let rows = varied_rows(14);
     let (memory, meta) = build(&rows, tiny());
-    assert!((900..1_600).contains(&meta.bytes), "{}", meta.bytes);
+    assert!((900..1_800).contains(&meta.bytes), "{}", meta.bytes);
     (rows, memory, meta)
 }
 

@@ -189,11 +189,35 @@ impl Log {
         meta
     }
 
+    /// Makes a file; what a failure leaves of it is removed with the next purge.
+    pub(super) fn create(&self, meta: LogFileMeta) -> Result<NewFile> {
+        let number = meta.number;
+        let made = create_file(&self.setup, self.store_id, meta);
+        if made.is_err() {
+            self.discard(number);
+        }
+        made
+    }
+
+    /// Puts a file that isn't used on the list of those to be removed.
+    pub(super) fn discard(&self, number: LogNumber) {
+        let log = names::log_path(&self.setup.dir, number);
+        let sidecar = names::identifiers_path(&self.setup.dir, number);
+        self.view.lock().void.extend([log, sidecar]);
+    }
+
     /// Makes the first file since the log was opened. What recovery decided about the old ones becomes
     /// durable with it.
     fn begin(&self, writer: &mut Writer, group_bytes: u64) -> Result<()> {
         while let Some((meta, end)) = writer.unidentified.first() {
-            identify_anew(&self.setup, self.store_id, meta, *end)?;
+            // (It may have been purged meanwhile.)
+            let is_kept = |number| {
+                let files = &self.view.lock().files;
+                files.iter().any(|file| file.meta.number == number)
+            };
+            if is_kept(meta.number) {
+                identify_anew(&self.setup, self.store_id, meta, *end)?;
+            }
             writer.unidentified.remove(0);
         }
         let (previous, previous_end) = {
@@ -203,7 +227,7 @@ impl Log {
         };
         let capacity = self.setup.options.capacity_for(group_bytes);
         let meta = self.describe_file(writer, capacity, previous, previous_end);
-        let new = create_file(&self.setup, self.store_id, meta)?;
+        let new = self.create(meta)?;
         self.use_file(writer, new);
         Ok(())
     }
@@ -230,13 +254,12 @@ impl Log {
                 let previous = writer.active.as_ref().map(|active| active.meta.number);
                 let previous = previous.unwrap_or_default();
                 let meta = self.describe_file(writer, capacity, previous, Lsn(0));
-                create_file(&self.setup, self.store_id, meta)?
+                self.create(meta)?
             }
         };
         if let Some(unused) = writer.next.take() {
             // Too small, and its positions now lie before the log's.
-            let sidecar = names::identifiers_path(&self.setup.dir, unused.meta.number);
-            self.view.lock().void.extend([unused.path, sidecar]);
+            self.discard(unused.meta.number);
         }
         self.finish(writer, Some(new.meta.number))?;
         self.use_file(writer, new);

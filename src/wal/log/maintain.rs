@@ -9,8 +9,7 @@ use super::{Log, View, Writer};
 use crate::error::{Error, Result};
 use crate::types::{Durability, Index, LogNumber, Lsn, StreamId, Term};
 use crate::wal::Append;
-use crate::wal::create::create_file;
-use crate::wal::format::RecordKind;
+use crate::wal::format::{RecordKind, UNIT_BYTES};
 use crate::wal::identify::{Job, StepError};
 use crate::wal::names;
 use crate::wal::options::LogAccess;
@@ -119,15 +118,14 @@ impl Log {
             let meta = self.describe_file(&mut writer, capacity, previous, Lsn(0));
             (meta, previous)
         };
-        let new = create_file(&self.setup, self.store_id, meta)?;
+        let new = self.create(meta)?;
         let mut writer = self.writer.lock();
         let active = writer.active.as_ref().map(|active| active.meta.number);
         if active == Some(previous) && writer.next.is_none() {
             writer.next = Some(new);
         } else {
             // The log has moved on meanwhile.
-            let sidecar = names::identifiers_path(&self.setup.dir, new.meta.number);
-            self.view.lock().void.extend([new.path, sidecar]);
+            self.discard(new.meta.number);
         }
         Ok(true)
     }
@@ -175,7 +173,7 @@ impl Log {
     }
 
     /// Removes whole files that hold nothing from `index` on, oldest first, and files that don't belong to
-    /// the log. The newest file always stays. Returns how many log files were removed.
+    /// the log. The newest file that holds anything durable always stays. Returns how many log files were removed.
     ///
     /// # Errors
     /// Whatever the registry (nothing has been removed then) or the disk answers; the log isn't harmed,
@@ -186,9 +184,12 @@ impl Log {
         }
         self.check_latch()?;
         let _turn = self.prepare_turn.lock();
+        // Until the first append, that may be about to read the old files.
+        let _writer = Some(self.writer.lock()).filter(|writer| writer.active.is_none());
         let (numbers, mut paths) = {
             let view = self.view.lock();
-            (purgeable(&view, index), view.void.clone())
+            let durable = Lsn(self.durable.load(Ordering::Acquire));
+            (purgeable(&view, index, durable), removable(&view))
         };
         for &number in &numbers {
             paths.push(names::log_path(&self.setup.dir, number));
@@ -201,9 +202,7 @@ impl Log {
             registry.removed(&log_numbers(&paths))?;
         }
         self.forget(&numbers, &paths);
-        let removed = self.remove_all(&paths);
-        let synced = self.setup.vfs.sync_dir(&self.setup.dir);
-        removed.and(synced.map_err(|e| Error::io("sync", &self.setup.dir, e)))?;
+        self.remove_all(&paths)?;
         self.view.lock().void.retain(|path| !paths.contains(path));
         Ok(numbers.len() as u64)
     }
@@ -242,32 +241,51 @@ impl Log {
     }
 
     fn remove_all(&self, paths: &[PathBuf]) -> Result<()> {
-        let alone = self.setup.registry.is_none();
+        let vfs = &self.setup.vfs;
+        let sync = || {
+            let synced = vfs.sync_dir(&self.setup.dir);
+            synced.map_err(|e| Error::io("sync", &self.setup.dir, e))
+        };
         for path in paths {
-            match self.setup.vfs.remove(path) {
+            match vfs.remove(path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io("remove", path, e));
                 }
                 _ => {}
             }
-            if alone {
-                // Without a registry a hole among the files would be taken for a lost one.
-                let synced = self.setup.vfs.sync_dir(&self.setup.dir);
-                synced.map_err(|e| Error::io("sync", &self.setup.dir, e))?;
+            if self.setup.registry.is_none() {
+                // One after the other: a hole among the files would be taken for a lost one.
+                sync()?;
             }
         }
-        Ok(())
+        sync()
     }
 }
 
-/// The oldest files, up to the first that holds anything from `index` on; never the last.
-fn purgeable(view: &View, index: Index) -> Vec<LogNumber> {
-    let older = view.files.split_last().map_or(&[][..], |(_, older)| older);
-    older
-        .iter()
-        .take_while(|file| view.timeline.top_before(file.end, file.top) < index)
-        .map(|file| file.meta.number)
+/// The oldest files, up to the first that holds anything from `index` on; never the newest that holds
+/// anything durable, so that a crash can't leave a log that has forgotten where it was.
+fn purgeable(view: &View, index: Index, durable: Lsn) -> Vec<LogNumber> {
+    let newer = view.files.iter().skip(1);
+    let pairs = view.files.iter().zip(newer);
+    pairs
+        .take_while(|(file, next)| {
+            let has_durable = durable.0 > next.meta.first_lsn.0 + UNIT_BYTES;
+            has_durable && view.timeline.top_before(file.end, file.top) < index
+        })
+        .map(|(file, _)| file.meta.number)
         .collect()
+}
+
+/// Files that don't belong to the log. Those above its newest file stay until there is a newer one:
+/// they are what keeps their positions from being given out again.
+fn removable(view: &View) -> Vec<PathBuf> {
+    let newest = view.files.last().map(|file| file.meta.number);
+    let older = |path: &&PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(names::parse).map(|(number, _)| number);
+        number < newest
+    };
+    view.void.iter().filter(older).cloned().collect()
 }
 
 fn log_numbers(paths: &[PathBuf]) -> Vec<LogNumber> {

@@ -58,15 +58,6 @@ impl<'a> Ledger<'a> {
         });
     }
 
-    /// Padding with something in it: no record is touched.
-    pub fn strays(&mut self, path: &Path, strays: &[(u64, u64)]) {
-        let what = "padding between records isn't zero; no record is touched";
-        let damage = strays
-            .iter()
-            .map(|&(from, to)| Damage::new(path, from, to - from, what));
-        self.report.damage.extend(damage);
-    }
-
     /// Ends a file: how many entries there are by now.
     pub fn file(&self) -> usize {
         self.entries.len()
@@ -128,6 +119,7 @@ impl<'a> Ledger<'a> {
                 damage.indexes = Some((mark.index, mark.index));
                 if floor.is_some_and(|floor| floor <= from) {
                     damage.what += "; it had been superseded";
+                    timeline.record(&mark);
                 } else {
                     timeline.lost(&mark);
                     let truncates = mark.kind == RecordKind::Truncate;

@@ -93,7 +93,7 @@ fn load(arguments: &Arguments, store: &std::path::Path, screen: &mut Screen<'_>)
     db.close()?;
     let (bytes, time) = (files.bytes, files.load_time);
     screen.good(&format!(
-        "{} ({}) loaded in {}: {}, all on disk",
+        "{} ({}) read and loaded in {}: {}, all on disk",
         text::plural(files.count(), "file"),
         text::bytes(bytes),
         text::duration(time),

@@ -1,6 +1,6 @@
 //! `kintsu segments STORE`
 
-use kintsu::inspect::{self, InspectedSegment, SegmentContent};
+use kintsu::inspect::{self, InspectedSegment, SegmentContent, SegmentIdentity, SegmentProperties};
 use kintsu::vfs::DiskVfs;
 use serde_json::{Value, json};
 
@@ -47,38 +47,26 @@ fn show(dump: &mut Dump<'_>, part: &InspectedSegment) {
     dump.part(wrong.is_none(), &text, &value);
 }
 
-/// Kind, content in words, content as JSON.
-fn content(content: &SegmentContent) -> (&'static str, String, Value) {
+/// What kind of part, its content in words, its content as JSON.
+type Shown = (&'static str, String, Value);
+
+fn content(content: &SegmentContent) -> Shown {
     match content {
-        SegmentContent::Header { identity } => {
-            let text = identity.as_ref().map_or_else(String::new, |identity| {
-                format!(
-                    "segment {} of keyspace {}, store {}",
-                    identity.number, identity.keyspace, identity.store_id
-                )
-            });
-            let value = identity.as_ref().map(|identity| {
-                json!({
-                    "number": identity.number.0,
-                    "keyspace": identity.keyspace.0,
-                    "store_id": identity.store_id.to_string(),
-                    "file_id": identity.file_id.to_string(),
-                })
-            });
-            ("header", text, value.into())
-        }
+        SegmentContent::Header { identity } => header(identity.as_ref()),
         SegmentContent::Block {
             entries,
             first_key,
             last_key,
         } => {
             let key = |key: &Option<Vec<u8>>| key.as_deref().map(escape).unwrap_or_default();
-            let text = format!("{entries} entries, {} to {}", key(first_key), key(last_key));
+            let (entries_text, first, last) =
+                (text::count(*entries), key(first_key), key(last_key));
             let value = json!({
                 "entries": entries,
                 "first_key": first_key.as_deref().map(to_json),
                 "last_key": last_key.as_deref().map(to_json),
             });
+            let text = format!("entries: {entries_text}, keys {first} to {last}");
             ("block", text, value)
         }
         SegmentContent::Filter { usable } => {
@@ -89,48 +77,62 @@ fn content(content: &SegmentContent) -> (&'static str, String, Value) {
             };
             ("filter", text.to_owned(), json!({ "usable": usable }))
         }
-        SegmentContent::Index { blocks } => (
-            "index",
-            text::plural(*blocks, "block"),
-            json!({ "blocks": blocks }),
-        ),
-        SegmentContent::Properties { properties } => {
-            let text = properties.as_ref().map_or_else(String::new, |properties| {
-                format!(
-                    "{} ({} of them deletions), records {} to {}, keys {} to {}",
-                    text::plural(properties.keys, "key"),
-                    properties.deletes,
-                    properties.smallest_index,
-                    properties.largest_index,
-                    escape(&properties.smallest_key),
-                    escape(&properties.largest_key),
-                )
-            });
-            let value = properties.as_ref().map(|properties| {
-                json!({
-                    "entries": properties.entries,
-                    "deletes": properties.deletes,
-                    "keys": properties.keys,
-                    "key_bytes": properties.key_bytes,
-                    "value_bytes": properties.value_bytes,
-                    "blocks": properties.blocks,
-                    "smallest_index": properties.smallest_index.0,
-                    "largest_index": properties.largest_index.0,
-                    "smallest_key": to_json(&properties.smallest_key),
-                    "largest_key": to_json(&properties.largest_key),
-                })
-            });
-            ("properties", text, value.into())
+        SegmentContent::Index { blocks } => {
+            let value = json!({ "blocks": blocks });
+            ("index", text::plural(*blocks, "block"), value)
         }
+        SegmentContent::Properties { properties } => show_properties(properties.as_ref()),
         SegmentContent::Footer { footer } => {
-            let text = footer.as_ref().map_or_else(String::new, |footer| {
-                format!("of a file of {} bytes", footer.file_bytes)
-            });
-            let value = footer
-                .as_ref()
-                .map(|footer| json!({ "file_bytes": footer.file_bytes }));
-            ("footer", text, value.into())
+            let bytes = footer.as_ref().map(|footer| footer.file_bytes);
+            let text = bytes.map(|bytes| format!("of a file of {bytes} bytes"));
+            let value = bytes.map(|bytes| json!({ "file_bytes": bytes }));
+            ("footer", text.unwrap_or_default(), value.into())
         }
         SegmentContent::Unknown => ("unknown", String::new(), Value::Null),
     }
+}
+
+fn header(identity: Option<&SegmentIdentity>) -> Shown {
+    let Some(identity) = identity else {
+        return ("header", String::new(), Value::Null);
+    };
+    let text = format!(
+        "segment {} of keyspace {}, store {}",
+        identity.number, identity.keyspace, identity.store_id
+    );
+    let value = json!({
+        "number": identity.number.0,
+        "keyspace": identity.keyspace.0,
+        "store_id": identity.store_id.to_string(),
+        "file_id": identity.file_id.to_string(),
+    });
+    ("header", text, value)
+}
+
+fn show_properties(properties: Option<&SegmentProperties>) -> Shown {
+    let Some(properties) = properties else {
+        return ("properties", String::new(), Value::Null);
+    };
+    let text = format!(
+        "{}, {}, records {} to {}, keys {} to {}",
+        text::plural(properties.keys, "key"),
+        text::plural(properties.deletes, "deletion"),
+        properties.smallest_index,
+        properties.largest_index,
+        escape(&properties.smallest_key),
+        escape(&properties.largest_key),
+    );
+    let value = json!({
+        "entries": properties.entries,
+        "deletes": properties.deletes,
+        "keys": properties.keys,
+        "key_bytes": properties.key_bytes,
+        "value_bytes": properties.value_bytes,
+        "blocks": properties.blocks,
+        "smallest_index": properties.smallest_index.0,
+        "largest_index": properties.largest_index.0,
+        "smallest_key": to_json(&properties.smallest_key),
+        "largest_key": to_json(&properties.largest_key),
+    });
+    ("properties", text, value)
 }
