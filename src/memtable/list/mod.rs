@@ -35,7 +35,6 @@ mod split;
 mod walker;
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering as Memory};
 
 use parking_lot::Mutex;

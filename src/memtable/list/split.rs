@@ -1,6 +1,5 @@
 //! How the index grows: full nodes are split, one thread at a time.
 
-use std::cmp::Ordering;
 use std::sync::atomic::Ordering as Memory;
 
 use super::index::{self, IndexNode};
