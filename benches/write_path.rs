@@ -126,10 +126,13 @@ fn put_from(db: &Db, next: &AtomicU64, threads: u64, count: u64) -> Duration {
     took
 }
 
+/// Makes the n-th key.
+type KeyOf = fn(u64) -> [u8; 16];
+
 /// Filling without syncs, in order and at random, one and a hundred a batch.
 fn fill(c: &mut Criterion) {
     let mut group = c.benchmark_group("fill");
-    let orders: [(&str, fn(u64) -> [u8; 16]); 2] = [
+    let orders: [(&str, KeyOf); 2] = [
         ("in order", |n| u128::from(n).to_be_bytes()),
         ("at random", key),
     ];

@@ -1,5 +1,4 @@
-//! Kintsu: an embedded, log-structured key-value store that survives the bad day.
-#![doc = ""]
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
 mod api;
@@ -37,11 +36,12 @@ pub use types::{
 /// What is on disk, shown as it is, damage included: for tools.
 pub mod inspect {
     pub use crate::manifest::{
-        Copy as ManifestCopy, Inspected as InspectedManifest, Part as ManifestPart,
-        inspect as manifest,
+        Change as ManifestChange, Inspected as InspectedManifest, KeyspaceState, ManifestState,
+        Part as ManifestPart, Side as ManifestSide, inspect as manifest,
     };
     pub use crate::segment::{
         Inspected as InspectedSegment, InspectedContent as SegmentContent, SegmentFooter,
         SegmentIdentity, SegmentProperties, inspect as segment,
     };
+    pub use crate::types::SegmentMeta;
 }

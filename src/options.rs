@@ -108,7 +108,7 @@ setters! {
     /// Memory for writes not yet flushed; up to three times this while flushing. 64 KiB to 16 GiB,
     /// default 64 MiB.
     write_buffer_bytes: usize;
-    /// Length of a log file. 64 KiB to 4 GiB, default 64 MiB.
+    /// Length of a log file. 64 KiB to 2 GiB, default 64 MiB.
     log_file_bytes: u64;
     /// Log written since the last flush began that starts another one even if the write buffer isn't
     /// full; bounds the time that an open takes. 64 KiB to 1 TiB, default 256 MiB.
@@ -214,7 +214,7 @@ impl Options {
             64 << 10,
             16 << 30,
         )?;
-        range("log_file_bytes", self.log_file_bytes, 64 << 10, 4 << 30)?;
+        range("log_file_bytes", self.log_file_bytes, 64 << 10, 2 << 30)?;
         range(
             "log_bytes_before_flush",
             self.log_bytes_before_flush,

@@ -1,8 +1,5 @@
 //! Little-endian base-128 integers: seven bits a byte, low bits first, high bit set on all but the last.
 
-/// Longest encoding of a `u64`, in bytes.
-pub const VARINT_BYTES_MAX: usize = 10;
-
 /// Appends `value`.
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {

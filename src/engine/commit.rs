@@ -18,6 +18,9 @@ use crate::wal::{Append, RecordKind};
 /// A memtable's cost of an entry beyond its bytes, for deciding when it is full.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
+/// How often a growing log asks for a file in reserve, if no sync does.
+const PREPARE_EVERY_BYTES: u64 = 4 << 20;
+
 /// What only the leader touches.
 #[derive(Debug)]
 pub(crate) struct CommitState {
@@ -29,6 +32,8 @@ pub(crate) struct CommitState {
     pub(crate) active_bytes: usize,
     /// Where the log stood when the active memtables were begun.
     pub(crate) active_since: Lsn,
+    /// In which stretch of `PREPARE_EVERY_BYTES` the log ended last.
+    log_stretch: u64,
     /// Catalog changes applied but not yet in the manifest.
     pub(crate) catalog: Vec<(Index, Change)>,
 }
@@ -39,6 +44,7 @@ impl CommitState {
             last_index,
             last_time_us,
             active_bytes: 0,
+            log_stretch: 0,
             active_since,
             catalog: Vec::new(),
         }
@@ -132,7 +138,14 @@ impl Engine {
             request.complete(Ok(index));
         }
         self.views.advance(state.last_index);
-        if self.log.identifiers_due() {
+        self.wake_log_job(state, group);
+    }
+
+    /// Synced records have identifiers to be made durable; a log that grows needs a file in reserve.
+    fn wake_log_job(&self, state: &mut CommitState, group: &[Arc<Request>]) {
+        let stretch = self.log.end_lsn().0 / PREPARE_EVERY_BYTES;
+        let grown = std::mem::replace(&mut state.log_stretch, stretch) != stretch;
+        if grown || group.iter().any(|r| r.durability == Durability::Disk) {
             self.signals.wake(Job::SyncIdentifiers);
         }
     }

@@ -43,6 +43,7 @@ impl Engine {
             .trees()
             .find_map(|tree| self.pick(tree, &mut cursors));
         let Some(task) = task else { return Ok(false) };
+        self.check_not_latched()?;
         let outcome = self
             .compact(&task)
             .inspect_err(|error| self.latch_if_final(error));

@@ -151,7 +151,7 @@ impl Engine {
         Ok(true)
     }
 
-    fn check_not_latched(&self) -> Result<()> {
+    pub(super) fn check_not_latched(&self) -> Result<()> {
         match self.latched() {
             Some(cause) => Err(Error::Poisoned { cause }),
             None => Ok(()),

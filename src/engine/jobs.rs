@@ -1,7 +1,7 @@
 //! The background jobs: each `step` does one piece of work; threads, or a simulation, call it.
 
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -194,20 +194,18 @@ impl Engine {
         if self.options.background == Background::Manual || self.options.read_only {
             return Ok(());
         }
-        let loops: [(&str, fn(&Self)); 3] = [
-            ("kintsu-flush", Self::flush_loop),
-            ("kintsu-compact", Self::compact_loop),
-            ("kintsu-log", Self::log_loop),
-        ];
-        for (name, body) in loops {
-            let engine = self.clone();
-            let spawned: std::io::Result<JoinHandle<()>> = Builder::new()
-                .name(name.into())
-                .spawn(move || body(&engine));
-            let thread = spawned
-                .map_err(|source| Error::io("start a thread for", &self.options.path, source))?;
-            self.threads.lock().push(thread);
-        }
+        self.start_thread("kintsu-flush", Self::flush_loop)?;
+        self.start_thread("kintsu-compact", Self::compact_loop)?;
+        self.start_thread("kintsu-log", Self::log_loop)
+    }
+
+    fn start_thread(self: &Arc<Self>, name: &str, body: fn(&Self)) -> Result<()> {
+        let engine = self.clone();
+        let thread = Builder::new()
+            .name(name.into())
+            .spawn(move || body(&engine))
+            .map_err(|source| Error::io("start a thread for", &self.options.path, source))?;
+        self.threads.lock().push(thread);
         Ok(())
     }
 

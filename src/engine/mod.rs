@@ -9,6 +9,7 @@ mod catalog;
 mod commit;
 mod compaction;
 mod flush;
+mod folder;
 mod jobs;
 mod merge;
 mod queue;
@@ -149,7 +150,9 @@ impl Engine {
         self.check_writable()?;
         self.log
             .sync()
-            .inspect_err(|error| self.latch_if_final(error))
+            .inspect_err(|error| self.latch_if_final(error))?;
+        self.signals.wake(Job::SyncIdentifiers);
+        Ok(())
     }
 
     /// Stops the jobs and lets the store go, keeping what was promised and, if the disk allows it,

@@ -1,8 +1,7 @@
 //! Open: manifest, segments, log, replay. Nothing is written: every cut that recovery decides on is made
 //! durable by the first write after it, so an open needs no room and can be cut short at any point.
 
-use std::collections::{HashSet, VecDeque};
-use std::path::Path;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -13,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::engine::catalog::{DEFAULT_KEYSPACE, Keyspaces};
 use crate::engine::commit::CommitState;
+use crate::engine::folder::{prepare_folder, survey};
 use crate::engine::replay::Replay;
 use crate::engine::tree::Tree;
 use crate::engine::views::Views;
@@ -103,7 +103,7 @@ impl Engine {
 
     fn open_once(options: &Options) -> Result<(Self, RecoveryReport)> {
         let mut report = RecoveryReport::default();
-        let lock = prepare_folder(options, &mut report)?;
+        let lock = prepare_folder(options, &mut report, create)?;
         let (manifest, state) = open_manifest(options, &mut report)?;
         let position = manifest.position();
         let manifest = Arc::new(Mutex::new(manifest));
@@ -201,113 +201,6 @@ fn may_be_a_race(error: &Error) -> bool {
     }
 }
 
-/// Checks what the folder is, takes the lock, and creates the store if it is missing.
-fn prepare_folder(options: &Options, report: &mut RecoveryReport) -> Result<Option<Box<dyn Lock>>> {
-    let (vfs, path) = (options.vfs.as_ref(), options.path.as_path());
-    let names = match vfs.list(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if options.read_only || !options.create_if_missing {
-                return Err(not_a_store(path, "there is no such folder"));
-            }
-            let made = vfs.create_dir_all(path);
-            made.map_err(|source| Error::io("create the folder", path, source))?;
-            Vec::new()
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
-            return Err(not_a_store(path, "it is not a folder"));
-        }
-        Err(source) => return Err(Error::io("list the folder", path, source)),
-    };
-    check_file_system(options)?;
-    let present = Manifest::is_present(vfs, path)?;
-    let kinds: Vec<_> = names
-        .iter()
-        .map(|e| (e.name.clone(), kind_of(&e.name)))
-        .collect();
-    report.foreign_files = kinds
-        .iter()
-        .filter(|(_, k)| *k == Kind::Foreign)
-        .map(|(name, _)| name.clone())
-        .collect();
-    if !present {
-        check_may_create(options, &kinds)?;
-    }
-    if options.read_only {
-        return Ok(None);
-    }
-    let lock_path = path.join(LOCK_FILE);
-    let lock = vfs.lock(&lock_path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::WouldBlock => Error::Locked {
-            path: path.to_owned(),
-        },
-        _ => Error::io("lock", &lock_path, source),
-    })?;
-    // Somebody may have created the store between the look and the lock.
-    if !Manifest::is_present(vfs, path)? {
-        create(options)?;
-        report.created = true;
-    }
-    Ok(Some(lock))
-}
-
-fn check_file_system(options: &Options) -> Result<()> {
-    if options.allow_unsafe_file_system || options.read_only {
-        return Ok(());
-    }
-    let path = &options.path;
-    let found = options.vfs.file_system(path);
-    let found = found.map_err(|source| Error::io("look at the file system of", path, source))?;
-    match found.refused {
-        Some(why) => {
-            let path = path.clone();
-            Err(Error::UnsafeFileSystem {
-                path,
-                file_system: found.name,
-                why,
-            })
-        }
-        None => Ok(()),
-    }
-}
-
-/// A folder without a manifest may become a store only if there is nothing in it that could be
-/// somebody's.
-fn check_may_create(options: &Options, kinds: &[(String, Kind)]) -> Result<()> {
-    let path = options.path.as_path();
-    let ours: Vec<_> = kinds
-        .iter()
-        .filter(|(_, k)| matches!(k, Kind::Data))
-        .map(|(name, _)| name)
-        .collect();
-    if let Some(name) = ours.first() {
-        let what = format!("the store's manifest is missing, though {name} is there");
-        return Err(Error::damaged(Damage::new(
-            &path.join("manifest"),
-            0,
-            0,
-            what,
-        )));
-    }
-    if let Some((name, _)) = kinds.iter().find(|(_, kind)| *kind == Kind::Foreign) {
-        return Err(not_a_store(
-            path,
-            &format!("it holds {name} and no manifest"),
-        ));
-    }
-    if options.read_only || !options.create_if_missing {
-        return Err(not_a_store(path, "it is empty"));
-    }
-    Ok(())
-}
-
-fn not_a_store(path: &Path, why: &str) -> Error {
-    Error::NotAStore {
-        path: path.to_owned(),
-        why: why.to_owned(),
-    }
-}
-
 fn create(options: &Options) -> Result<()> {
     let default = KeyspaceState {
         name: DEFAULT_KEYSPACE.to_owned(),
@@ -376,6 +269,11 @@ fn open_trees(
         for (level, meta) in keyspace.segments.values() {
             let (vfs, cache) = (options.vfs.clone(), cache.clone());
             match Segment::open(vfs, &options.path, state.store_id, meta, cache) {
+                Ok(segment) if segment.keyspace() != *id => {
+                    let path = options.path.join(crate::segment::file_name(meta.number));
+                    let what = format!("it belongs to keyspace {}, not {id}", segment.keyspace());
+                    damage.push(Damage::new(&path, 0, meta.bytes, what));
+                }
                 Ok(segment) => opened.push((usize::from(*level), Arc::new(segment))),
                 Err(Error::Damaged(found)) => damage.extend(found),
                 Err(error) => return Err(error),
@@ -456,59 +354,4 @@ fn check_still_current(options: &Options, position: (u64, u64)) -> Result<()> {
     }
     let moved = std::io::Error::new(std::io::ErrorKind::NotFound, "the writer was too fast");
     Err(Error::io("read a steady state of", &options.path, moved))
-}
-
-/// The lock's file name.
-const LOCK_FILE: &str = "LOCK";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A log file, its identifiers, a segment, a manifest, term and vote.
-    Data,
-    /// The lock, or a file not yet published.
-    Transient,
-    /// Nothing of ours.
-    Foreign,
-}
-
-fn kind_of(name: &str) -> Kind {
-    if name == LOCK_FILE || name.ends_with(".tmp") {
-        return Kind::Transient;
-    }
-    let numbered = |stem: &str| stem.len() >= 8 && stem.bytes().all(|b| b.is_ascii_digit());
-    let ours = match name.rsplit_once('.') {
-        Some((stem, "log" | "ids" | "segment")) => numbered(stem),
-        Some(("vote", "a" | "b")) => true,
-        Some((stem, "a" | "b")) => stem.strip_prefix("manifest-").is_some_and(numbered),
-        _ => false,
-    };
-    if ours { Kind::Data } else { Kind::Foreign }
-}
-
-/// The next free segment number, and the files that nothing names: segments never published and
-/// temporary files. They are removed by the first reclaim.
-fn survey(options: &Options, state: &ManifestState) -> Result<(SegmentNumber, Vec<String>)> {
-    let named: HashSet<String> = state
-        .keyspaces
-        .values()
-        .flat_map(|keyspace| keyspace.segments.keys())
-        .map(|number| crate::segment::file_name(*number))
-        .collect();
-    let mut next = state.next_segment.0;
-    let mut orphans = Vec::new();
-    let entries = options.vfs.list(&options.path);
-    for entry in entries.map_err(|source| Error::io("list the folder", &options.path, source))? {
-        let segment = entry.name.strip_suffix(".segment").map(str::parse::<u64>);
-        if let Some(Ok(number)) = segment
-            && kind_of(&entry.name) == Kind::Data
-        {
-            next = next.max(number.saturating_add(1));
-            if !named.contains(&entry.name) {
-                orphans.push(entry.name);
-            }
-        } else if entry.name.ends_with(".segment.tmp") {
-            orphans.push(entry.name);
-        }
-    }
-    Ok((SegmentNumber(next), orphans))
 }

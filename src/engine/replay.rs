@@ -13,12 +13,15 @@ use crate::engine::catalog::{CatalogOperation, Keyspaces};
 use crate::engine::tree::Tree;
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{Change, ManifestState};
-use crate::options::Options;
+use crate::options::{Background, Options};
 use crate::types::{Entry, EntryKind, Index, KeyspaceId, Version, order};
 use crate::wal::{Log, Record, RecordKind};
 
 /// Payload bytes sorted at once; bounds the memory beside the memtables.
 const STRETCH_BYTES: usize = 256 << 20;
+
+/// Operations from which on two threads share the sorting and inserting.
+const PARALLEL_OPERATIONS_MIN: usize = 50_000;
 
 /// What replay has rebuilt so far.
 pub(super) struct Replay {
@@ -32,6 +35,7 @@ pub(super) struct Replay {
     covered: Vec<(KeyspaceId, Index)>,
     path: std::path::PathBuf,
     tolerate_damage: bool,
+    parallel: bool,
     stretch: Vec<(Index, Bytes)>,
     stretch_bytes: usize,
 }
@@ -64,6 +68,7 @@ impl Replay {
                 .collect(),
             path: options.path.clone(),
             tolerate_damage: options.tolerate_damage,
+            parallel: options.background == Background::Threads,
             stretch: Vec::new(),
             stretch_bytes: 0,
         }
@@ -74,9 +79,14 @@ impl Replay {
         if log.last_index() <= covered {
             return Ok(());
         }
-        let first = log.first_index().max(covered.next());
-        if first > covered.next() {
-            self.missing(covered.next(), Index(first.0 - 1))?;
+        let mut first = covered.next();
+        let first_kept = log.first_index();
+        if first_kept > first {
+            self.missing(first, Index(first_kept.0 - 1))?;
+            // Damage that is tolerated leaves records before it, which no longer count as the log's.
+            if !self.tolerate_damage {
+                first = first_kept;
+            }
         }
         let mut reader = log.read_from(first)?;
         let mut expected = first;
@@ -159,19 +169,38 @@ impl Replay {
         for (index, payload) in &stretch {
             self.collect(*index, payload, &mut all)?;
         }
-        all.sort_unstable_by(Sortable::order);
-        for run in all.chunk_by(|a, b| a.keyspace == b.keyspace) {
-            let Some(tree) = run
-                .first()
-                .and_then(|first| self.keyspaces.get(first.keyspace))
-            else {
-                continue;
-            };
-            let table = tree.with(|state| state.active.clone());
-            table.insert_sorted(run.iter().map(Sortable::entry));
-            self.bytes += table.bytes();
-        }
+        self.insert(&mut all);
+        let trees = self.keyspaces.trees();
+        self.bytes = trees
+            .map(|tree| tree.with(|state| state.active.bytes()))
+            .sum();
         Ok(())
+    }
+
+    /// Sorts and inserts, the lower half of the keys beside the upper one if there are many.
+    fn insert(&self, all: &mut [Sortable<'_>]) {
+        let middle = all.len() / 2;
+        if !self.parallel || all.len() < PARALLEL_OPERATIONS_MIN {
+            return self.insert_part(all);
+        }
+        let (low, _, _) = all.select_nth_unstable_by(middle, Sortable::order);
+        let low_len = low.len();
+        let (low, high) = all.split_at_mut(low_len);
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.insert_part(low));
+            self.insert_part(high);
+        });
+    }
+
+    fn insert_part(&self, part: &mut [Sortable<'_>]) {
+        part.sort_unstable_by(Sortable::order);
+        for run in part.chunk_by(|a, b| a.keyspace == b.keyspace) {
+            let first = run.first();
+            if let Some(tree) = first.and_then(|first| self.keyspaces.get(first.keyspace)) {
+                let table = tree.with(|state| state.active.clone());
+                table.insert_sorted(run.iter().map(Sortable::entry));
+            }
+        }
     }
 
     fn collect<'a>(

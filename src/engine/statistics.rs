@@ -51,6 +51,10 @@ pub struct KeyspaceStatistics {
     pub level_segments: Vec<usize>,
     /// Bytes in each level.
     pub level_bytes: Vec<u64>,
+    /// Bytes of memory that the segments' block indexes take.
+    pub index_bytes: u64,
+    /// Bytes of memory that the segments' filters take.
+    pub filter_bytes: u64,
     /// Entries in segments, old versions and deletions included.
     pub segment_entries: u64,
 }
@@ -72,7 +76,7 @@ impl Engine {
             oldest_view,
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
-            keyspaces: keyspaces.trees().map(|tree| of_tree(tree)).collect(),
+            keyspaces: keyspaces.trees().map(of_tree).collect(),
         }
     }
 }
@@ -91,6 +95,8 @@ fn of_tree(tree: &Arc<super::Tree>) -> KeyspaceStatistics {
         memtable_entries: tables().map(|table| table.entries() as u64).sum(),
         level_segments: state.levels.iter().take(used).map(Vec::len).collect(),
         level_bytes: (0..used).map(|level| state.level_bytes(level)).collect(),
+        index_bytes: state.segments().map(|(_, s)| s.index_bytes()).sum(),
+        filter_bytes: state.segments().map(|(_, s)| s.filter_bytes()).sum(),
         segment_entries: state
             .segments()
             .map(|(_, segment)| segment.meta().entries)

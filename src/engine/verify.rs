@@ -50,6 +50,13 @@ pub fn verify(options: Options, mut progress: impl FnMut(VerifyProgress)) -> Res
         foreign_files: found.foreign_files,
         ..VerifyReport::default()
     };
+    // The open is content with one good copy of the manifest; here both must be good.
+    let manifest = crate::manifest::verify(engine.options.vfs.as_ref(), &engine.options.path)?;
+    for damage in manifest {
+        if !report.damage.contains(&damage) {
+            report.damage.push(damage);
+        }
+    }
     let keyspaces = engine.keyspaces.load_full();
     let segments: Vec<_> = keyspaces
         .trees()

@@ -21,19 +21,19 @@ const HEADER_CHECKSUM_AT: usize = UNIT - 8;
 
 /// Which of the two copies: `A` is always written, and synced, first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Copy {
+pub enum Side {
     /// `manifest-{generation:08}.a`
     A,
     /// `manifest-{generation:08}.b`
     B,
 }
 
-impl Copy {
+impl Side {
     /// Both, in the order in which they are written.
     pub(super) const BOTH: [Self; 2] = [Self::A, Self::B];
 }
 
-impl fmt::Display for Copy {
+impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::A => "a",
@@ -43,22 +43,22 @@ impl fmt::Display for Copy {
 }
 
 /// The file of one copy of one generation.
-pub(super) fn path(dir: &Path, generation: u64, copy: Copy) -> PathBuf {
-    dir.join(format!("manifest-{generation:08}.{copy}"))
+pub(super) fn path(dir: &Path, generation: u64, side: Side) -> PathBuf {
+    dir.join(format!("manifest-{generation:08}.{side}"))
 }
 
 /// The name of that file until it is published.
-pub(super) fn temporary_path(dir: &Path, generation: u64, copy: Copy) -> PathBuf {
-    dir.join(format!("manifest-{generation:08}.{copy}.tmp"))
+pub(super) fn temporary_path(dir: &Path, generation: u64, side: Side) -> PathBuf {
+    dir.join(format!("manifest-{generation:08}.{side}.tmp"))
 }
 
 /// A name in the store's folder, as far as the manifest cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     /// A copy of a generation.
-    Published(u64, Copy),
+    Published(u64, Side),
     /// One that was never published.
-    Temporary(u64),
+    Temporary(u64, Side),
     /// A file that only a store has.
     OfAStore,
     /// None of our business.
@@ -72,13 +72,13 @@ pub(super) fn parse_name(name: &str) -> Name {
             Some(rest) => (rest, true),
             None => (rest, false),
         };
-        let parsed = Copy::BOTH.into_iter().find_map(|copy| {
-            let digits = rest.strip_suffix(&copy.to_string())?.strip_suffix('.')?;
-            Some((parse_number(digits)?, copy))
+        let parsed = Side::BOTH.into_iter().find_map(|side| {
+            let digits = rest.strip_suffix(&side.to_string())?.strip_suffix('.')?;
+            Some((parse_number(digits)?, side))
         });
         return match parsed {
-            Some((generation, _)) if temporary => Name::Temporary(generation),
-            Some((generation, copy)) => Name::Published(generation, copy),
+            Some((generation, side)) if temporary => Name::Temporary(generation, side),
+            Some((generation, side)) => Name::Published(generation, side),
             None => Name::Other,
         };
     }

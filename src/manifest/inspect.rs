@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::ManifestAccess;
 use super::encoding::{decode_edit, decode_state};
-use super::format::{Copy, FrameKind, HeaderFault, VERSION, path};
+use super::format::{FrameKind, HeaderFault, Side, VERSION, path};
 use super::reading::{list_store, load, read_image};
 use super::scan::{Image, Scan};
 use super::state::{Change, ManifestState};
@@ -20,7 +20,7 @@ pub struct Inspected {
     /// The generation in its name.
     pub generation: u64,
     /// Which copy it is.
-    pub copy: Copy,
+    pub side: Side,
     /// Where the part begins, in bytes.
     pub offset: u64,
     /// How long it is, in bytes.
@@ -75,21 +75,21 @@ pub fn inspect(vfs: &dyn Vfs, dir: &Path, show: &mut dyn FnMut(Inspected)) -> Re
     if listing.generations.is_empty() {
         return Err(listing.missing(dir));
     }
-    for (&generation, copies) in &listing.generations {
+    for (&generation, sides) in &listing.generations {
         let mut images = Vec::new();
-        for &copy in copies {
-            let path = path(dir, generation, copy);
+        for &side in sides {
+            let path = path(dir, generation, side);
             if let Some(image) = read_image(vfs, path, ManifestAccess::ReadOnly)? {
-                images.push((copy, image));
+                images.push((side, image));
             }
         }
         // The copies share their id: one whose header is gone is read with the other's.
         let mut headers = images.iter().map(|(_, image)| image.header(generation));
         let file_id = headers.find_map(|header| header.ok().map(|header| header.file_id));
-        for (copy, image) in &images {
+        for (side, image) in &images {
             let mut inspect = Inspection {
                 generation,
-                copy: *copy,
+                side: *side,
                 image,
                 show: &mut *show,
             };
@@ -115,7 +115,7 @@ pub fn verify(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<Damage>> {
 
 struct Inspection<'a> {
     generation: u64,
-    copy: Copy,
+    side: Side,
     image: &'a Image,
     show: &'a mut dyn FnMut(Inspected),
 }
@@ -194,7 +194,7 @@ impl Inspection<'_> {
         (self.show)(Inspected {
             path: self.image.path.clone(),
             generation: self.generation,
-            copy: self.copy,
+            side: self.side,
             offset: start as u64,
             bytes: end.saturating_sub(start) as u64,
             part,

@@ -2,10 +2,10 @@
 //! with them.
 
 use super::encoding::{decode_edit, decode_state};
-use super::format::{Copy, Frame, FrameKind, Header, HeaderFault, VERSION, path};
+use super::format::{Frame, FrameKind, Header, HeaderFault, Side, VERSION};
 use super::scan::{Image, Scan};
 use super::state::ManifestState;
-use super::table::{Found, Verdict, decide};
+use super::table::{Verdict, decide};
 use crate::error::{Damage, Error, Result};
 use crate::types::UNIT;
 
@@ -113,7 +113,7 @@ impl Pair {
 }
 
 /// A frame, and the copy that it is taken from.
-type Kept = (Frame, Copy);
+type Kept = (Frame, Side);
 
 struct Merge<'a> {
     a: Scan<'a>,
@@ -128,24 +128,24 @@ impl Merge<'_> {
     fn base(&mut self, header: &Header) -> Result<(ManifestState, u64, usize)> {
         let a = self.a.frame(UNIT, FrameKind::State).cloned();
         let b = self.b.frame(UNIT, FrameKind::State).cloned();
-        let (frame, copy) = match (a, b) {
+        let (frame, side) = match (a, b) {
             (Some(a), Some(b)) => {
                 if !self.agree(&a, &b) {
                     return Err(self.refuse(UNIT, "the copies disagree about the state"));
                 }
-                (a, Copy::A)
+                (a, Side::A)
             }
             (Some(a), None) => {
-                self.blame(Copy::B, &a, "the state");
-                (a, Copy::A)
+                self.blame(Side::B, &a, "the state");
+                (a, Side::A)
             }
             (None, Some(b)) => {
-                self.blame(Copy::A, &b, "the state");
-                (b, Copy::B)
+                self.blame(Side::A, &b, "the state");
+                (b, Side::B)
             }
             (None, None) => return Err(self.refuse_both(UNIT, "the state")),
         };
-        let payload = self.scan(copy).payload(&frame);
+        let payload = self.scan(side).payload(&frame);
         match decode_state(payload) {
             Some(state) if state.store_id == header.store_id => {
                 Ok((state, frame.sequence, frame.range.end))
@@ -171,19 +171,19 @@ impl Merge<'_> {
         };
         let what = || format!("edit {sequence}");
         match (decide(in_a, in_b, agree), a, b) {
-            (Verdict::Keep, Some(a), _) => Ok(Some((a, Copy::A))),
+            (Verdict::Keep, Some(a), _) => Ok(Some((a, Side::A))),
             (Verdict::KeepTornB, Some(a), _) => {
                 let torn = self.b.bytes_end.min(a.range.end).saturating_sub(offset);
                 self.torn_bytes += torn as u64;
-                Ok(Some((a, Copy::A)))
+                Ok(Some((a, Side::A)))
             }
             (Verdict::KeepHealB, Some(a), _) => {
-                self.blame(Copy::B, &a, &what());
-                Ok(Some((a, Copy::A)))
+                self.blame(Side::B, &a, &what());
+                Ok(Some((a, Side::A)))
             }
             (Verdict::KeepHealA, _, Some(b)) => {
-                self.blame(Copy::A, &b, &what());
-                Ok(Some((b, Copy::B)))
+                self.blame(Side::A, &b, &what());
+                Ok(Some((b, Side::B)))
             }
             (Verdict::End | Verdict::Torn, ..) => Ok(None),
             (_, Some(_), Some(_)) => {
@@ -195,8 +195,8 @@ impl Merge<'_> {
         }
     }
 
-    fn apply(&mut self, state: &mut ManifestState, (frame, copy): &Kept) -> Result<()> {
-        let payload = self.scan(*copy).payload(frame);
+    fn apply(&mut self, state: &mut ManifestState, (frame, side): &Kept) -> Result<()> {
+        let payload = self.scan(*side).payload(frame);
         let done = match decode_edit(payload) {
             None => Err("it isn't understood".to_owned()),
             Some(changes) => changes.iter().try_for_each(|change| state.change(change)),
@@ -226,16 +226,16 @@ impl Merge<'_> {
         a == b && self.a.payload(a) == self.b.payload(b)
     }
 
-    fn scan(&self, copy: Copy) -> &Scan<'_> {
-        match copy {
-            Copy::A => &self.a,
-            Copy::B => &self.b,
+    fn scan(&self, side: Side) -> &Scan<'_> {
+        match side {
+            Side::A => &self.a,
+            Side::B => &self.b,
         }
     }
 
     /// Reports that a copy lacks what the other one holds.
-    fn blame(&mut self, copy: Copy, frame: &Frame, what: &str) {
-        let scan = self.scan(copy);
+    fn blame(&mut self, side: Side, frame: &Frame, what: &str) {
+        let scan = self.scan(side);
         if !scan.image.present {
             return; // said once, for the whole file
         }
@@ -257,8 +257,8 @@ impl Merge<'_> {
 
     /// Refuses because both copies lack something that was there.
     fn refuse_both(&mut self, offset: usize, what: &str) -> Error {
-        for copy in Copy::BOTH {
-            let scan = self.scan(copy);
+        for side in Side::BOTH {
+            let scan = self.scan(side);
             let what = format!(
                 "{what}: {}, nor does the other copy have it",
                 scan.fault(offset)

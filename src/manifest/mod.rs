@@ -21,13 +21,15 @@ mod reading;
 mod scan;
 mod state;
 mod table;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use format::Copy;
+pub use format::Side;
 pub use inspect::{Inspected, Part, inspect, verify};
 pub use state::{Change, KeyspaceState, ManifestState};
 
@@ -204,6 +206,7 @@ impl Manifest {
     }
 
     /// The failure after which nothing is written any more.
+    #[cfg(test)]
     #[must_use]
     pub fn poisoned(&self) -> Option<Arc<str>> {
         self.poisoned.clone()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ManifestAccess;
-use super::format::{Copy, FILE_BYTES_MAX, Name, parse_name, path};
+use super::format::{FILE_BYTES_MAX, Name, Side, parse_name, path};
 use super::merge::{Merged, Pair};
 use super::scan::Image;
 use crate::codec::digest;
@@ -21,9 +21,9 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// The published generations, and which copies of them are there.
-    pub generations: BTreeMap<u64, Vec<Copy>>,
-    /// The generations of files never published.
-    pub temporaries: Vec<u64>,
+    pub generations: BTreeMap<u64, Vec<Side>>,
+    /// The copies that were never published.
+    pub temporaries: Vec<(u64, Side)>,
     /// The first file that only a store has, if there are any.
     pub of_a_store: Option<String>,
 }
@@ -37,11 +37,11 @@ impl Listing {
                 continue;
             }
             match parse_name(&entry.name) {
-                Name::Published(generation, copy) => {
-                    let copies = listing.generations.entry(generation).or_default();
-                    copies.push(copy);
+                Name::Published(generation, side) => {
+                    let sides = listing.generations.entry(generation).or_default();
+                    sides.push(side);
                 }
-                Name::Temporary(generation) => listing.temporaries.push(generation),
+                Name::Temporary(generation, side) => listing.temporaries.push((generation, side)),
                 Name::OfAStore if listing.of_a_store.is_none() => {
                     listing.of_a_store = Some(entry.name);
                 }
@@ -143,20 +143,20 @@ fn read_newest(vfs: &dyn Vfs, dir: &Path, access: ManifestAccess) -> Result<Opti
         }
     }
     let listing = list_store(vfs, dir)?;
-    let Some((&generation, copies)) = listing.generations.last_key_value() else {
+    let Some((&generation, sides)) = listing.generations.last_key_value() else {
         return Err(listing.missing(dir));
     };
-    let read = |copy| {
-        let path = path(dir, generation, copy);
-        if copies.contains(&copy) {
+    let read = |side| {
+        let path = path(dir, generation, side);
+        if sides.contains(&side) {
             read_image(vfs, path, access)
         } else {
             Ok(Some(Image::missing(path)))
         }
     };
     // B first: a writer writes A first, so what B holds A then holds too.
-    let b = read(Copy::B)?;
-    let a = read(Copy::A)?;
+    let b = read(Side::B)?;
+    let a = read(Side::A)?;
     let (Some(a), Some(b)) = (a, b) else {
         return Ok(None);
     };

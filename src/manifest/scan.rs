@@ -12,6 +12,8 @@ use crate::types::{FileId, UNIT};
 /// of a write: a frame's header alone has more.
 const STRAY_BYTES_MAX: usize = 8;
 
+const ZEROS: [u8; UNIT] = [0; UNIT];
+
 /// A copy's bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
@@ -22,7 +24,7 @@ pub(super) struct Image {
     pub bytes: Vec<u8>,
     /// Length of the file.
     pub file_bytes: u64,
-    /// Offsets of the units that the disk wouldn't give.
+    /// Offsets of the units that the disk wouldn't give, ascending.
     pub unreadable: Vec<usize>,
 }
 
@@ -83,9 +85,12 @@ impl<'a> Scan<'a> {
     /// Searches every unit after the header for a frame: frames start on units, so a damaged one
     /// never hides those after it. Takes time in proportion to the copy's length.
     pub(super) fn new(image: &'a Image, file_id: FileId) -> Self {
+        let mut written = written_backwards(&image.bytes);
+        let bytes_end = written.next().map_or(0, |at| at + 1);
+        let written_until = written.nth(STRAY_BYTES_MAX - 1);
         let mut frames = BTreeMap::new();
         let mut offset = UNIT;
-        while offset < image.bytes.len() {
+        while offset < bytes_end {
             offset = match decode_frame(file_id, &image.bytes, offset) {
                 Ok(frame) => {
                     let end = frame.range.end;
@@ -95,10 +100,6 @@ impl<'a> Scan<'a> {
                 Err(_) => offset + UNIT,
             };
         }
-        let mut written = image.bytes.iter().enumerate().rev();
-        let mut written = written.by_ref().filter(|(_, byte)| **byte != 0);
-        let bytes_end = written.next().map_or(0, |(at, _)| at + 1);
-        let written_until = written.nth(STRAY_BYTES_MAX - 1).map(|(at, _)| at);
         Self {
             image,
             file_id,
@@ -157,7 +158,8 @@ impl<'a> Scan<'a> {
 
     /// Whether the unit at this place can't be had.
     fn is_lost(&self, offset: usize) -> bool {
-        offset + UNIT > self.image.bytes.len() || self.image.unreadable.contains(&offset)
+        offset + UNIT > self.image.bytes.len()
+            || self.image.unreadable.binary_search(&offset).is_ok()
     }
 
     /// What is wrong at a place where a frame was expected.
@@ -173,4 +175,15 @@ impl<'a> Scan<'a> {
             Err(fault) => fault,
         }
     }
+}
+
+/// The places of all bytes other than zero, last first.
+fn written_backwards(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let units = bytes.chunks(UNIT).enumerate().rev();
+    let written = units.filter(|(_, unit)| ZEROS.get(..unit.len()) != Some(*unit));
+    written.flat_map(|(number, unit)| {
+        let places = unit.iter().enumerate().rev();
+        let places = places.filter(|(_, byte)| **byte != 0);
+        places.map(move |(at, _)| number * UNIT + at)
+    })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::encoding::{put_edit, put_state};
 use super::format::{
-    Copy, FILE_BYTES_MAX, FrameKind, Header, encode_frame, encode_header, path, temporary_path,
+    FILE_BYTES_MAX, FrameKind, Header, Side, encode_frame, encode_header, path, temporary_path,
 };
 use super::reading::Listing;
 use super::state::{Change, ManifestState};
@@ -96,9 +96,9 @@ impl NewGeneration<'_> {
     pub(super) fn publish(&self) -> Result<Active, Failure> {
         let (bytes, capacity) = self.encode()?;
         let mut files = Vec::new();
-        for copy in Copy::BOTH {
-            match self.write(copy, &bytes, capacity) {
-                Ok(file) => files.push((path(self.dir, self.generation, copy), file)),
+        for side in Side::BOTH {
+            match self.write(side, &bytes, capacity) {
+                Ok(file) => files.push((path(self.dir, self.generation, side), file)),
                 Err(refused @ Failure::Refused(_)) => {
                     self.remove_temporaries();
                     return Err(refused);
@@ -106,11 +106,11 @@ impl NewGeneration<'_> {
                 Err(unknown) => return Err(unknown),
             }
         }
-        for copy in Copy::BOTH {
-            let from = temporary_path(self.dir, self.generation, copy);
-            let to = path(self.dir, self.generation, copy);
+        for side in Side::BOTH {
+            let from = temporary_path(self.dir, self.generation, side);
+            let to = path(self.dir, self.generation, side);
             if let Err(error) = self.vfs.rename(&from, &to) {
-                if copy == Copy::B {
+                if side == Side::B {
                     return Err(Failure::unknown("rename", &from, error)); // A is out already
                 }
                 let failure = Failure::refused_if_full("rename", &from, error);
@@ -154,8 +154,8 @@ impl NewGeneration<'_> {
     }
 
     /// Writes and syncs one copy under its temporary name.
-    fn write(&self, copy: Copy, bytes: &[u8], capacity: usize) -> Result<Arc<dyn File>, Failure> {
-        let path = temporary_path(self.dir, self.generation, copy);
+    fn write(&self, side: Side, bytes: &[u8], capacity: usize) -> Result<Arc<dyn File>, Failure> {
+        let path = temporary_path(self.dir, self.generation, side);
         let file = self
             .vfs
             .open(&path, Access::CreateOrTruncate)
@@ -171,10 +171,10 @@ impl NewGeneration<'_> {
 
     /// Gives space back; what can't be removed now is overwritten or removed by a later generation.
     fn remove_temporaries(&self) {
-        for copy in Copy::BOTH {
+        for side in Side::BOTH {
             let _ = self
                 .vfs
-                .remove(&temporary_path(self.dir, self.generation, copy));
+                .remove(&temporary_path(self.dir, self.generation, side));
         }
     }
 }
@@ -185,13 +185,12 @@ pub(super) fn remove_older(vfs: &dyn Vfs, dir: &Path, generation: u64) {
     let Ok(listing) = Listing::read(vfs, dir) else {
         return;
     };
-    let numbers = listing.temporaries.iter();
-    for (&number, copy) in numbers.flat_map(|number| Copy::BOTH.map(|copy| (number, copy))) {
-        let _ = vfs.remove(&temporary_path(dir, number, copy));
+    for (number, side) in listing.temporaries {
+        let _ = vfs.remove(&temporary_path(dir, number, side));
     }
-    for (&number, copies) in listing.generations.range(..generation) {
-        for &copy in copies {
-            let _ = vfs.remove(&path(dir, number, copy));
+    for (&number, sides) in listing.generations.range(..generation) {
+        for &side in sides {
+            let _ = vfs.remove(&path(dir, number, side));
         }
     }
 }

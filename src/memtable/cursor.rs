@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use super::list::Walker;
 use super::share;
-use super::skiplist::Walker;
 use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::types::{Entry, Version};
@@ -37,7 +37,7 @@ impl Cursor for MemtableCursor {
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.walker.seek_before(key, Version::MAX);
+        self.walker.seek_before(key);
         Ok(())
     }
 

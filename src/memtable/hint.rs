@@ -1,27 +1,31 @@
 //! Where two keys part: a word that says, most of the time, which of two keys is smaller, without
 //! a look at either.
 //!
-//! For a key `a` and a key `n` at or after it, `hint(a, n)` packs **the number of the first bit in
-//! which they differ** (inverted, so that a nearer key has the smaller word) and the bits of `n`
-//! after that one. For a fixed `a` the word never falls as `n` rises, so
+//! For a reference key `r` and a key `n`, `hint(r, n)` packs **the number of the first bit in which
+//! they differ** and the bits of `n` from there on, arranged so that for a fixed `r` the word never
+//! falls as `n` rises. So
 //!
-//! - `hint(a, t) < hint(a, n)` proves `t < n`,
-//! - `hint(a, t) > hint(a, n)` proves `t > n`,
+//! - `hint(r, t) < hint(r, n)` proves `t < n`,
+//! - `hint(r, t) > hint(r, n)` proves `t > n`,
 //! - equal words prove nothing, and the keys themselves have to be compared.
 //!
-//! A link of the list carries the hint of its target as seen from its source, and a search carries
-//! the hint of its target as seen from where it stands: it passes a node without reading its key,
-//! however long the prefix is that all keys share.
+//! A link of the list carries the hint of the node it leads to as seen from the node it comes from;
+//! so does a slot of the index, as seen from the index node's anchor; and a search carries the hint of
+//! its target as seen from where it stands. So it passes nodes without reading their keys, however
+//! long the prefix is that all keys share.
 //!
 //! Keys count as followed by endless zero bits here. Keys that then look the same ("a" and "a\0")
 //! have equal words, which decides nothing, so the order of the real keys is not touched by it.
 
 use std::cmp::Ordering;
 
-/// Bits of the word that hold key bits.
-const BITS: u32 = 19;
+/// Bits of the word that hold key bits after the first that differs. Above them stand 13 bits for that
+/// one's number, and one that says whether the key is at or above the reference.
+const BITS: u32 = 18;
 /// Keys that agree in this many bits (a little short of 1 KiB) count as the same: their words are equal.
-pub const SAME: u32 = (1 << (32 - BITS)) - 1;
+pub const SAME: u32 = (1 << (31 - BITS)) - 1;
+/// The bit of keys at or above the reference.
+const ABOVE: u32 = 1 << 31;
 /// The word of "nothing follows": no smaller than any other.
 pub const END: u32 = u32::MAX;
 
@@ -60,33 +64,46 @@ pub fn difference(a: &[u8], b: &[u8], from: usize) -> u32 {
     SAME
 }
 
-/// The word for `key` as seen from a key before it from which it first differs in bit `bit`.
+/// The word for `key` as seen from a reference from which it first differs in bit `bit`.
 #[inline]
 pub fn hint(bit: u32, key: &[u8]) -> u32 {
     if bit >= SAME {
-        return 0;
+        return ABOVE;
     }
-    let after = bit + 1;
-    let bits = (word(key, after as usize / 8) << (after % 8)) >> (64 - BITS);
-    ((SAME - bit) << BITS) | bits as u32
+    let bits = word(key, bit as usize / 8) << (bit % 8);
+    let after = (bits << 1 >> (64 - BITS)) as u32;
+    if bits >> 63 == 0 {
+        // Below: the later it parts, the nearer, the larger.
+        bit << BITS | after
+    } else {
+        ABOVE | (SAME - bit) << BITS | after
+    }
 }
 
-/// The bit in which the key of a word first differs from the one it is seen from.
+/// The bit in which the key of a word first differs from the reference.
 #[inline]
 pub fn bit(hint: u32) -> u32 {
-    SAME - (hint >> BITS)
+    let bit = hint >> BITS & SAME;
+    if hint & ABOVE == 0 { bit } else { SAME - bit }
 }
 
-/// If `a` and `b` are the words of two keys as seen from one key, and `a != b`: the first bit in
-/// which those two differ.
+/// If `a` and `b` are the words of two keys as seen from one reference, and `a != b`: the first bit in
+/// which those two keys differ.
 #[inline]
 pub fn difference_of(a: u32, b: u32) -> u32 {
     if a >> BITS == b >> BITS {
-        bit(a) + 1 + ((a ^ b) << (32 - BITS)).leading_zeros()
+        (bit(a) + 1 + ((a ^ b) << (32 - BITS)).leading_zeros()).min(SAME)
     } else {
-        // One of them leaves the common road at the earlier bit, while the other still goes along.
-        bit(a.max(b))
+        // One of them leaves the common road while the other still goes along.
+        bit(a).min(bit(b))
     }
+}
+
+/// Whether the keys of words `near < far` part in the same bit, and look the same there, as the
+/// reference and the key of `far` do: then `far` is its word as seen from the key of `near` as well.
+#[inline]
+pub fn carries_over(near: u32, far: u32) -> bool {
+    near & ABOVE != 0 && near >> BITS < far >> BITS
 }
 
 /// How `key` stands to a key from which it first differs in bit `bit`.
@@ -100,21 +117,14 @@ pub fn order_at(bit: u32, key: &[u8]) -> Ordering {
     }
 }
 
-/// Whether the key of word `a` goes along with the key that both are seen from for longer than that
-/// of word `b`. Then that of `b` has the same word as seen from that of `a`.
+/// The word of `key`, which is `far` from some reference, as seen from a key before it whose word from
+/// that reference is `near < far`.
 #[inline]
-pub fn is_nearer(a: u32, b: u32) -> bool {
-    a >> BITS < b >> BITS
-}
-
-/// The word of `key`, which was `hint`, as seen from a key before it whose word is `passed`, when
-/// `passed < hint`.
-#[inline]
-pub fn beyond(hint: u32, passed: u32, key: &[u8]) -> u32 {
-    if is_nearer(passed, hint) {
-        hint
+pub fn beyond(near: u32, far: u32, key: &[u8]) -> u32 {
+    if carries_over(near, far) {
+        far
     } else {
-        self::hint(difference_of(hint, passed), key)
+        hint(difference_of(near, far), key)
     }
 }
 
@@ -174,34 +184,23 @@ mod tests {
         }
 
         #[test]
-        fn unequal_words_prove_an_order_and_a_difference(a in key(), b in key(), c in key()) {
-            let mut keys = [a, b, c];
-            keys.sort();
-            let [from, near, far] = &keys;
-            let (near_word, far_word) = (seen(from, near), seen(from, far));
+        fn unequal_words_prove_an_order_and_a_difference(
+            reference in key(), a in key(), b in key()
+        ) {
+            let (near, far) = if a <= b { (a, b) } else { (b, a) };
+            let (near_word, far_word) = (seen(&reference, &near), seen(&reference, &far));
             prop_assert!(near_word <= far_word);
-            prop_assert!(far_word < END || difference(from, far, 0) == 0);
-            if near_word != far_word {
-                prop_assert_eq!(difference_of(near_word, far_word), difference(near, far, 0));
-                prop_assert_eq!(difference_of(far_word, near_word), difference(near, far, 0));
-            }
-            let near_far = seen(near, far);
+            let apart = difference(&near, &far, 0);
             if near_word < far_word {
-                prop_assert_eq!(beyond(far_word, near_word, far), near_far);
-                if is_nearer(near_word, far_word) {
-                    prop_assert_eq!(far_word, near_far);
-                }
+                prop_assert_eq!(difference_of(near_word, far_word), apart);
+                prop_assert_eq!(difference_of(far_word, near_word), apart);
+                prop_assert_eq!(beyond(near_word, far_word, &far), seen(&near, &far));
             }
-            let apart = difference(near, far, 0);
             if apart < SAME {
-                prop_assert_eq!(order_at(apart, near), Ordering::Less);
-                prop_assert_eq!(order_at(apart, far), Ordering::Greater);
+                prop_assert_eq!(order_at(apart, &near), Ordering::Less);
+                prop_assert_eq!(order_at(apart, &far), Ordering::Greater);
             }
-            // What a finger relies on when it moves on.
-            prop_assert_eq!(difference(from, far, 0), difference(from, near, 0).min(apart));
-            if near_word != 0 {
-                prop_assert_eq!(bit(near_word), difference(from, near, 0));
-            }
+            prop_assert_eq!(bit(far_word), difference(&reference, &far, 0));
         }
     }
 
@@ -219,7 +218,7 @@ mod tests {
         ] {
             other[at] = byte;
             assert_eq!(difference(&long, &other, 0) == SAME, same, "byte {at}");
-            assert_eq!(seen(&other, &long) == 0, same, "byte {at}");
+            assert_eq!(seen(&other, &long) == ABOVE, same, "byte {at}");
             other[at] = 9;
         }
     }

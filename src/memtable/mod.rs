@@ -1,6 +1,6 @@
 //! The ordered in-memory table: what was written since the last flush.
 //!
-//! A skip list in an arena ([`skiplist`], the one module with `unsafe`), whose links carry a hint of
+//! A skip list in an arena ([`list`], the one module with `unsafe`), whose links carry a hint of
 //! the key they lead to ([`hint`]). Entries are only ever added, in any order, from any thread; the
 //! memory goes all at once, when the last holder of the table, of a cursor or of a shared value does.
 
@@ -10,7 +10,7 @@ mod hint;
     unsafe_code,
     reason = "memory that many threads share; the argument stands at its top"
 )]
-mod skiplist;
+mod list;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::cursor::MemtableCursor;
-pub use self::skiplist::Memtable;
+pub use self::list::Memtable;
 use crate::types::{Entry, Found, Version};
 
 /// Values from this length on are shared with the table rather than copied out of it, which keeps the
@@ -41,6 +41,7 @@ impl Memtable {
     }
 
     /// The newest version of `key` that is no newer than `at`, be it a put or a deletion. O(log n).
+    #[allow(dead_code, reason = "the lookup itself, for tests and benches")]
     #[must_use]
     pub fn get(&self, key: &[u8], at: Version) -> Option<Entry<'_>> {
         self.newest(key, at)
@@ -90,7 +91,7 @@ impl std::fmt::Debug for Memtable {
 }
 
 /// A value as bytes of their own: copied, or shared through an owner if it is long.
-fn share(value: &[u8], owner: impl FnOnce() -> skiplist::Walker) -> Bytes {
+fn share(value: &[u8], owner: impl FnOnce() -> list::Walker) -> Bytes {
     if value.len() < SHARED_VALUE_BYTES_MIN {
         Bytes::copy_from_slice(value)
     } else {

@@ -1,9 +1,14 @@
 //! Data blocks: entries in table order, keys written as what they add to the key before, every so
 //! often a whole key (a restart) to begin a search at. Shared by writer and readers.
 //!
-//! Body: base index (8 bytes), entries, offsets of the restarts (4 bytes each, from the start of the
-//! section), their count (4 bytes). Entry: five varints (bytes shared with the key before, bytes that
-//! follow, bytes of the value, position << 3 | kind, index − base index in zigzag), then those bytes.
+//! Body: base index (8 bytes), count of restarts (4), where the values begin (4), the restarts (where
+//! the record begins 4, where its value begins 4; both from the start of the section), then a record
+//! an entry, then the values. Record: five varints (bytes shared with the key before, bytes that
+//! follow, bytes of the value, position << 3 | kind, index − base index in zigzag), then those bytes
+//! of the key.
+//!
+//! Records stand together, apart from the values, so that a search touches a few neighbouring cache
+//! lines and then one value.
 //!
 //! The bytes of a block were vouched for by a checksum, but a checksum can be forged: every decoder
 //! here is bounded by the block, moves forward, and answers [`Malformed`] rather than panic.
@@ -17,10 +22,11 @@ use super::format::FRAME_BYTES;
 use crate::codec::{Reader, put_varint};
 use crate::types::{Entry, EntryKind, Index, KEY_BYTES_MAX, Version, order};
 
-/// Where the first entry stands, in bytes from the start of the section.
-pub const ENTRIES_START: usize = FRAME_BYTES + 8;
-/// Shortest section that can be a block: one entry of an empty key, one restart.
-pub const BLOCK_BYTES_MIN: usize = ENTRIES_START + 5 + 4 + 4;
+/// Where the restarts stand, in bytes from the start of the section.
+const RESTARTS_START: usize = FRAME_BYTES + 16;
+const RESTART_BYTES: usize = 8;
+/// Shortest section that can be a block: one restart, one record of an empty key, no value.
+pub const BLOCK_BYTES_MIN: usize = RESTARTS_START + RESTART_BYTES + 5;
 /// The most bytes that an entry takes beside its key and value.
 pub const ENTRY_OVERHEAD_MAX: usize = 32;
 
@@ -55,8 +61,11 @@ pub fn common_prefix(left: &[u8], right: &[u8]) -> usize {
 /// Makes one block at a time; its memory is used again for the next.
 #[derive(Debug)]
 pub struct BlockBuilder {
+    records: Vec<u8>,
+    /// The values, and once finished the whole section.
     section: Vec<u8>,
-    restarts: Vec<u32>,
+    /// Where in `records` and in the values each restart begins.
+    restarts: Vec<(u32, u32)>,
     restart_interval: usize,
     since_restart: usize,
     base_index: u64,
@@ -66,6 +75,7 @@ impl BlockBuilder {
     /// A builder that writes a whole key every `restart_interval` entries.
     pub fn new(restart_interval: usize) -> Self {
         Self {
+            records: Vec::new(),
             section: Vec::new(),
             restarts: Vec::new(),
             restart_interval,
@@ -84,7 +94,12 @@ impl BlockBuilder {
         if self.is_empty() {
             return 0;
         }
-        self.section.len() + 4 * self.restarts.len() + 4
+        self.head_bytes() + self.section.len()
+    }
+
+    /// Length of what stands before the values.
+    fn head_bytes(&self) -> usize {
+        RESTARTS_START + RESTART_BYTES * self.restarts.len() + self.records.len()
     }
 
     /// How many bytes of the key's front need not be written, if `last_key` is the key before.
@@ -100,42 +115,51 @@ impl BlockBuilder {
     pub fn add(&mut self, shared: usize, entry: Entry<'_>) {
         if self.is_empty() {
             self.base_index = entry.version.index.0;
-            self.section.clear();
-            self.section.resize(FRAME_BYTES, 0);
-            self.section
-                .extend_from_slice(&self.base_index.to_le_bytes());
         }
         if self.is_empty() || self.since_restart >= self.restart_interval {
             debug_assert_eq!(shared, 0);
-            self.restarts.push(self.section.len() as u32);
+            let restart = (self.records.len() as u32, self.section.len() as u32);
+            self.restarts.push(restart);
             self.since_restart = 0;
         }
         self.since_restart += 1;
         let suffix = entry.key.get(shared..).unwrap_or_default();
         let what = u64::from(entry.version.position) << KIND_BITS | entry.kind as u64;
         let delta = entry.version.index.0.wrapping_sub(self.base_index) as i64;
-        let out = &mut self.section;
+        let out = &mut self.records;
         put_varint(out, shared as u64);
         put_varint(out, suffix.len() as u64);
         put_varint(out, entry.value.len() as u64);
         put_varint(out, what);
         put_varint(out, ((delta << 1) ^ (delta >> 63)) as u64);
         out.extend_from_slice(suffix);
-        out.extend_from_slice(entry.value);
+        self.section.extend_from_slice(entry.value);
     }
 
-    /// Ends the block and lends its section, the frame still to be sealed.
+    /// Ends the block and lends its section, the frame still to be sealed. [`BlockBuilder::clear`]
+    /// comes next.
     pub fn finish(&mut self) -> &mut [u8] {
-        for restart in &self.restarts {
-            self.section.extend_from_slice(&restart.to_le_bytes());
+        let values_start = self.head_bytes();
+        let records_start = values_start - self.records.len();
+        let mut head = Vec::with_capacity(values_start);
+        head.resize(FRAME_BYTES, 0);
+        head.extend_from_slice(&self.base_index.to_le_bytes());
+        head.extend_from_slice(&(self.restarts.len() as u32).to_le_bytes());
+        head.extend_from_slice(&(values_start as u32).to_le_bytes());
+        for (record, value) in &self.restarts {
+            head.extend_from_slice(&(record + records_start as u32).to_le_bytes());
+            head.extend_from_slice(&(value + values_start as u32).to_le_bytes());
         }
-        let count = self.restarts.len() as u32;
-        self.section.extend_from_slice(&count.to_le_bytes());
+        head.extend_from_slice(&self.records);
+        debug_assert_eq!(head.len(), values_start);
+        // In place: a value of 256 MiB should not be in memory twice.
+        self.section.splice(..0, head);
         &mut self.section
     }
 
     /// Makes it empty, and gives back memory that only a large value needed.
     pub fn clear(&mut self, keep_bytes: usize) {
+        self.records.clear();
         self.section.clear();
         self.section.shrink_to(keep_bytes);
         self.restarts.clear();
@@ -143,17 +167,26 @@ impl BlockBuilder {
     }
 }
 
-/// Where the parts of an entry stand in its section.
+/// Where an entry stands in its section: its record and its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Where the record begins.
+    pub record: usize,
+    /// Where the value begins.
+    pub value: usize,
+}
+
+/// An entry, its key and value still in the section.
 #[derive(Clone, Copy, Debug)]
 pub struct RawEntry {
     /// Bytes of the key before that begin this key too.
     pub shared: usize,
-    /// Where the rest of the key begins.
+    /// Where the rest of the key begins; it ends where the next record begins.
     pub suffix: usize,
-    /// Where the value begins, and the key ends.
+    /// Where the value begins; it ends where the next one begins.
     pub value: usize,
-    /// Where the next entry begins, and the value ends.
-    pub next: usize,
+    /// The place of the entry behind it.
+    pub next: Place,
     /// Which write this is.
     pub version: Version,
     /// Whether it puts or deletes.
@@ -165,8 +198,8 @@ pub struct RawEntry {
 pub struct Block {
     section: Bytes,
     base_index: u64,
-    entries_end: usize,
-    restarts: usize,
+    restarts: u32,
+    values_start: u32,
 }
 
 impl Block {
@@ -175,24 +208,23 @@ impl Block {
     /// # Errors
     /// If its restarts don't fit in it, or it holds no entry.
     pub fn parse(section: Bytes) -> Decoded<Self> {
-        let base = section.get(FRAME_BYTES..).and_then(<[u8]>::first_chunk);
-        let base_index = u64::from_le_bytes(*base.ok_or(Malformed)?);
-        let count = section.last_chunk().ok_or(Malformed)?;
-        let restarts = u32::from_le_bytes(*count) as usize;
-        let trailer_bytes = restarts
-            .checked_mul(4)
-            .and_then(|bytes| bytes.checked_add(4));
-        let entries_end = trailer_bytes
-            .and_then(|bytes| section.len().checked_sub(bytes))
+        let mut reader = Reader::new(section.get(FRAME_BYTES..).ok_or(Malformed)?);
+        let base_index = reader.u64().ok_or(Malformed)?;
+        let restarts = reader.u32().ok_or(Malformed)?;
+        let values_start = reader.u32().ok_or(Malformed)?;
+        let records_start = (restarts as usize)
+            .checked_mul(RESTART_BYTES)
+            .and_then(|bytes| bytes.checked_add(RESTARTS_START))
             .ok_or(Malformed)?;
-        if restarts == 0 || entries_end <= ENTRIES_START {
+        let fits = records_start < values_start as usize && values_start as usize <= section.len();
+        if restarts == 0 || !fits {
             return Err(Malformed);
         }
         Ok(Self {
             section,
             base_index,
-            entries_end,
             restarts,
+            values_start,
         })
     }
 
@@ -201,55 +233,71 @@ impl Block {
         self.section.len()
     }
 
-    /// Where the last entry ends.
-    pub fn entries_end(&self) -> usize {
-        self.entries_end
-    }
-
     /// How many restarts there are.
     pub fn restarts(&self) -> usize {
-        self.restarts
+        self.restarts as usize
     }
 
-    /// Where the entry of a restart stands.
-    pub fn restart(&self, number: usize) -> Decoded<usize> {
-        if number >= self.restarts {
-            return Err(Malformed);
+    /// Where the first entry stands.
+    pub fn first(&self) -> Place {
+        Place {
+            record: RESTARTS_START + RESTART_BYTES * self.restarts(),
+            value: self.values_start as usize,
         }
-        let bytes = self.section.get(self.entries_end + 4 * number..);
-        let bytes = bytes.and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
-        let at = u32::from_le_bytes(*bytes) as usize;
-        if (ENTRIES_START..self.entries_end).contains(&at) {
-            Ok(at)
+    }
+
+    /// Where the last entry ends.
+    pub fn end(&self) -> Place {
+        Place {
+            record: self.values_start as usize,
+            value: self.section.len(),
+        }
+    }
+
+    /// Where the entry of a restart stands. That it is within the block is for `decode` to see.
+    #[inline]
+    pub fn restart(&self, number: usize) -> Decoded<Place> {
+        let start = RESTARTS_START + RESTART_BYTES * number;
+        let bytes = self.section.get(start..).ok_or(Malformed)?;
+        let mut reader = Reader::new(bytes);
+        let place = Place {
+            record: reader.u32().ok_or(Malformed)? as usize,
+            value: reader.u32().ok_or(Malformed)? as usize,
+        };
+        if number < self.restarts() && place.record >= self.first().record {
+            Ok(place)
         } else {
             Err(Malformed)
         }
     }
 
-    /// Reads the entry that stands at `at`, in constant time.
+    /// Reads the entry that stands at a place, in constant time.
     #[inline]
-    pub fn decode(&self, at: usize) -> Decoded<RawEntry> {
-        let entry = self.section.get(at..self.entries_end).ok_or(Malformed)?;
-        let mut reader = Reader::new(entry);
+    pub fn decode(&self, at: Place) -> Decoded<RawEntry> {
+        let end = self.values_start as usize;
+        let mut reader = Reader::new(self.section.get(at.record..end).ok_or(Malformed)?);
         let (shared, suffix, value, what) = lengths(&mut reader).ok_or(Malformed)?;
         let zigzag = reader.varint().ok_or(Malformed)?;
         let delta = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
-        let start = self.entries_end - reader.rest().len();
+        let rest = reader.rest().len();
         let key_bytes = shared.checked_add(suffix).ok_or(Malformed)?;
-        if key_bytes > KEY_BYTES_MAX as u64 || value > reader.rest().len() as u64 {
-            return Err(Malformed);
-        }
-        let value_start = start + suffix as usize;
-        let next = value_start + value as usize;
-        if next > self.entries_end {
+        let values_left = self.section.len().checked_sub(at.value).ok_or(Malformed)?;
+        if key_bytes > KEY_BYTES_MAX as u64
+            || suffix > rest as u64
+            || value > values_left as u64
+            || at.value < end
+        {
             return Err(Malformed);
         }
         let position = u32::try_from(what >> KIND_BITS).map_err(|_| Malformed)?;
         Ok(RawEntry {
             shared: shared as usize,
-            suffix: start,
-            value: value_start,
-            next,
+            suffix: end - rest,
+            value: at.value,
+            next: Place {
+                record: end - rest + suffix as usize,
+                value: at.value + value as usize,
+            },
             version: Version {
                 index: Index(self.base_index.wrapping_add(delta)),
                 position,
@@ -258,10 +306,16 @@ impl Block {
         })
     }
 
+    /// Whether an entry stands here: false at the end.
+    #[inline]
+    pub fn has(&self, at: Place) -> bool {
+        at.record < self.values_start as usize
+    }
+
     /// The part of an entry's key that it doesn't share with the key before.
     #[inline]
     pub fn suffix(&self, entry: &RawEntry) -> &[u8] {
-        self.slice(entry.suffix..entry.value)
+        self.slice(entry.suffix..entry.next.record)
     }
 
     /// Bytes of the section; none if the range is not within it.
@@ -279,19 +333,19 @@ impl Block {
         }
     }
 
-    /// Turns the block into bytes of its section, sharing its memory.
-    pub fn into_slice(self, range: Range<usize>) -> Bytes {
+    /// Turns the block into an entry's value, sharing its memory.
+    pub fn into_value(self, entry: &RawEntry) -> Bytes {
         let mut section = self.section;
-        section.truncate(range.end);
-        section.advance(range.start.min(section.len()));
+        section.truncate(entry.next.value);
+        section.advance(entry.value.min(section.len()));
         section
     }
 
-    /// The restart's entry from which a search for (`key`, `version`) goes forward: the last one that
+    /// The restart from which a search for (`key`, `version`) goes forward: the last one whose entry
     /// is below it, else the first.
     #[inline]
-    pub fn group_before(&self, key: &[u8], version: Version) -> Decoded<usize> {
-        let (mut below, mut not_below) = (0, self.restarts);
+    pub fn group_before(&self, key: &[u8], version: Version) -> Decoded<Place> {
+        let (mut below, mut not_below) = (0, self.restarts());
         let mut start = None;
         while below < not_below {
             let middle = below.midpoint(not_below);
@@ -307,7 +361,7 @@ impl Block {
                 not_below = middle;
             }
         }
-        start.map_or_else(|| self.restart(0), Ok)
+        Ok(start.unwrap_or_else(|| self.first()))
     }
 
     /// The newest version of `key` that is not newer than `at`, if this block holds one.
@@ -315,12 +369,12 @@ impl Block {
     /// Compares in place: no key is put together. Takes a binary search over the restarts and a walk
     /// through at most one group.
     pub fn find(&self, key: &[u8], at: Version) -> Decoded<Option<RawEntry>> {
-        let mut position = self.group_before(key, at)?;
+        let mut place = self.group_before(key, at)?;
         // How many bytes the entry before has in common with `key`; that entry is below (`key`, `at`).
         let mut matched = 0;
-        while position < self.entries_end {
-            let entry = self.decode(position)?;
-            position = entry.next;
+        while self.has(place) {
+            let entry = self.decode(place)?;
+            place = entry.next;
             if entry.shared > matched {
                 // Differs from `key` where the entry before does, and in the same byte.
                 continue;
@@ -360,167 +414,4 @@ fn lengths(reader: &mut Reader<'_>) -> Option<(u64, u64, u64, u64)> {
         reader.varint()?,
         reader.varint()?,
     ))
-}
-
-/// A place in a block, with the whole key of the entry there. Its memory is used again for the next
-/// block.
-#[derive(Debug, Default)]
-pub struct BlockCursor {
-    key: Vec<u8>,
-    at: usize,
-    value: usize,
-    next: usize,
-    version: Version,
-    kind: Option<EntryKind>,
-    /// Entries before this one in its group, decoded on the way to it; the nearest last.
-    before: Vec<Before>,
-    before_keys: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Before {
-    at: usize,
-    key_start: usize,
-    entry: RawEntry,
-}
-
-impl BlockCursor {
-    /// The entry here, if the cursor stands at one.
-    #[inline]
-    pub fn entry<'a>(&'a self, block: &'a Block) -> Option<Entry<'a>> {
-        Some(Entry {
-            key: &self.key,
-            version: self.version,
-            kind: self.kind?,
-            value: block.slice(self.value..self.next),
-        })
-    }
-
-    /// Where the value of the entry here stands.
-    pub fn value_range(&self) -> Range<usize> {
-        self.value..self.next
-    }
-
-    /// Stands nowhere, before the block's first entry.
-    pub fn reset(&mut self) {
-        self.start_at(ENTRIES_START);
-    }
-
-    fn start_at(&mut self, at: usize) {
-        self.key.clear();
-        self.before.clear();
-        self.before_keys.clear();
-        self.kind = None;
-        self.at = at;
-        self.next = at;
-    }
-
-    /// Goes to the next entry; false at the end of the block.
-    #[inline]
-    pub fn next(&mut self, block: &Block) -> Decoded<bool> {
-        if self.next >= block.entries_end {
-            self.kind = None;
-            return Ok(false);
-        }
-        if !self.before.is_empty() {
-            self.before.clear();
-            self.before_keys.clear();
-        }
-        let entry = block.decode(self.next)?;
-        if entry.shared > self.key.len() {
-            return Err(Malformed);
-        }
-        self.key.truncate(entry.shared);
-        self.key.extend_from_slice(block.suffix(&entry));
-        self.at = self.next;
-        self.take(&entry);
-        Ok(true)
-    }
-
-    #[inline]
-    fn take(&mut self, entry: &RawEntry) {
-        self.value = entry.value;
-        self.next = entry.next;
-        self.version = entry.version;
-        self.kind = Some(entry.kind);
-    }
-
-    /// Goes to the first entry at or after (`key`, `version`); false if there is none in the block.
-    pub fn seek(&mut self, block: &Block, key: &[u8], version: Version) -> Decoded<bool> {
-        self.start_at(block.group_before(key, version)?);
-        while self.next(block)? {
-            if order(&self.key, self.version, key, version) != Ordering::Less {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Goes to the last entry.
-    pub fn seek_to_last(&mut self, block: &Block) -> Decoded<bool> {
-        self.start_at(block.entries_end);
-        self.prev(block)
-    }
-
-    /// Goes to the entry before; false at the front of the block. One decoding an entry, a group of
-    /// them at a time.
-    pub fn prev(&mut self, block: &Block) -> Decoded<bool> {
-        if self.before.is_empty() {
-            if self.at <= ENTRIES_START {
-                self.kind = None;
-                return Ok(false);
-            }
-            self.fill_before(block)?;
-        }
-        let Some(before) = self.before.pop() else {
-            return Err(Malformed);
-        };
-        let key = self.before_keys.get(before.key_start..).unwrap_or_default();
-        self.key.clear();
-        self.key.extend_from_slice(key);
-        self.before_keys.truncate(before.key_start);
-        self.at = before.at;
-        self.take(&before.entry);
-        Ok(true)
-    }
-
-    /// Decodes the group's entries before this one.
-    fn fill_before(&mut self, block: &Block) -> Decoded<()> {
-        let (mut below, mut not_below) = (0, block.restarts);
-        let mut position = ENTRIES_START;
-        while below < not_below {
-            let middle = below.midpoint(not_below);
-            let at = block.restart(middle)?;
-            if at < self.at {
-                below = middle + 1;
-                position = at;
-            } else {
-                not_below = middle;
-            }
-        }
-        self.before_keys.clear();
-        let mut last_key = 0..0;
-        while position < self.at {
-            let entry = block.decode(position)?;
-            if entry.shared > last_key.len() {
-                return Err(Malformed);
-            }
-            let key_start = self.before_keys.len();
-            let shared = last_key.start..last_key.start + entry.shared;
-            self.before_keys.extend_from_within(shared);
-            self.before_keys.extend_from_slice(block.suffix(&entry));
-            last_key = key_start..self.before_keys.len();
-            self.before.push(Before {
-                at: position,
-                key_start,
-                entry,
-            });
-            position = entry.next;
-        }
-        if position == self.at {
-            return Ok(());
-        }
-        self.before.clear();
-        Err(Malformed)
-    }
 }

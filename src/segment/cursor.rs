@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::block::{Block, BlockCursor};
+use super::block::{Block, Decoded};
+use super::block_cursor::BlockCursor;
 use super::reader::Segment;
 use crate::cursor::Cursor;
 use crate::error::Result;
@@ -76,9 +77,10 @@ impl SegmentCursor {
         self.block = None;
         self.steps = 0;
         self.ahead_bytes = AHEAD_BYTES_MIN;
-        self.block = Some(self.segment.block(number)?);
+        let block = self.segment.block(number)?;
+        self.place.reset(&block);
+        self.block = Some(block);
         self.number = number;
-        self.place.reset();
         Ok(())
     }
 
@@ -96,9 +98,9 @@ impl SegmentCursor {
         } else {
             self.block_ahead(number)?
         };
+        self.place.reset(&block);
         self.block = Some(block);
         self.number = number;
-        self.place.reset();
         Ok(())
     }
 
@@ -155,7 +157,7 @@ impl SegmentCursor {
     /// Runs a move within the block; damage leaves the cursor nowhere.
     fn in_block(
         &mut self,
-        go: impl FnOnce(&mut BlockCursor, &Block) -> super::block::Decoded<bool>,
+        go: impl FnOnce(&mut BlockCursor, &Block) -> Decoded<bool>,
     ) -> Result<bool> {
         let Some(block) = &self.block else {
             return Ok(false);

@@ -146,7 +146,7 @@ mod tests {
     /// Change this only together with the format: files written before hold these bits.
     #[test]
     fn the_mapping_is_the_one_that_files_were_written_with() {
-        assert_eq!(mapping_check(7), 0);
+        assert_eq!(mapping_check(7), 6_078_862_314_245_455_554);
     }
 
     #[test]

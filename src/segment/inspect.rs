@@ -4,7 +4,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::block::{Block, BlockCursor};
+use super::block::{Block, Decoded};
+use super::block_cursor::BlockCursor;
 use super::filter::Filter;
 use super::format::{
     Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Frame, HEADER_BYTES, Identity, Properties, Refusal,
@@ -98,7 +99,7 @@ pub fn inspect(vfs: &dyn Vfs, path: &Path, show: &mut dyn FnMut(Inspected)) -> R
 struct Inspection {
     file: SegmentFile,
     header: Inspected,
-    footer: Option<Inspected>,
+    footer: Inspected,
     index: Option<BlockIndex>,
     /// Where the footer begins, or the file ends if it has no room for one.
     end: u64,
@@ -122,7 +123,7 @@ impl Inspection {
         Ok(Self {
             file,
             header,
-            end: footer.as_ref().map_or(file_bytes, |footer| footer.offset),
+            end: footer.offset,
             footer,
             index,
             search_bytes: file_bytes.saturating_mul(4).saturating_add(16 << 20),
@@ -140,9 +141,7 @@ impl Inspection {
             offset += part.bytes;
             show(part);
         }
-        if let Some(footer) = self.footer.take() {
-            show(footer);
-        }
+        show(self.footer);
         Ok(())
     }
 
@@ -269,25 +268,25 @@ fn inspect_header(file: &SegmentFile, file_bytes: u64) -> Result<(Inspected, Opt
     Ok((part, Identity::claimed_file_id(&header)))
 }
 
-fn inspect_footer(
-    file: &SegmentFile,
-    file_bytes: u64,
-) -> Result<(Option<Inspected>, Option<Footer>)> {
-    let bytes = FOOTER_BYTES as u64;
-    let Some(offset) = file_bytes.checked_sub(bytes + HEADER_BYTES as u64) else {
-        return Ok((None, None));
+/// The footer; one of no bytes at the end of the file if there is no room for one.
+fn inspect_footer(file: &SegmentFile, file_bytes: u64) -> Result<(Inspected, Option<Footer>)> {
+    let bytes = match file_bytes.checked_sub(HEADER_BYTES as u64) {
+        Some(room) if room >= FOOTER_BYTES as u64 => FOOTER_BYTES as u64,
+        _ => 0,
     };
-    let offset = offset + HEADER_BYTES as u64;
-    let footer = file.read(Extent { offset, bytes })?;
-    let decoded = Footer::decode(&footer, offset);
+    let offset = file_bytes - bytes;
+    let decoded = Footer::decode(&file.read(Extent { offset, bytes })?, offset);
     let footer = decoded.as_ref().ok().copied();
     let part = Inspected {
         offset,
         bytes,
-        verdict: decoded.map(drop).map_err(words),
+        verdict: match bytes {
+            0 => Err("the file ends without a footer".into()),
+            _ => decoded.map(drop).map_err(words),
+        },
         content: InspectedContent::Footer { footer },
     };
-    Ok((Some(part), footer))
+    Ok((part, footer))
 }
 
 /// The index, if it is good: only then does it help.
@@ -342,7 +341,7 @@ fn block_content(section: Bytes) -> (InspectedContent, Result<(), String>) {
     let walk = || {
         let block = Block::parse(section)?;
         let mut cursor = BlockCursor::default();
-        cursor.reset();
+        cursor.reset(&block);
         while cursor.next(&block)? {
             entries += 1;
             let key = cursor.entry(&block).map_or(&[][..], |entry| entry.key);
@@ -353,7 +352,7 @@ fn block_content(section: Bytes) -> (InspectedContent, Result<(), String>) {
         }
         Ok(())
     };
-    let decoded: Result<(), super::block::Malformed> = walk();
+    let decoded: Decoded<()> = walk();
     let content = InspectedContent::Block {
         entries,
         first_key,

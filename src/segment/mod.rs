@@ -11,6 +11,7 @@
 //! and for reading.
 
 mod block;
+mod block_cursor;
 mod builder;
 mod cache;
 mod cursor;

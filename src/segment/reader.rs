@@ -13,8 +13,8 @@ use super::cursor::SegmentCursor;
 use super::file_name;
 use super::filter::Filter;
 use super::format::{
-    Extent, FILE_BYTES_MIN, FOOTER_BYTES, FORMAT_VERSION, Footer, HEADER_BYTES, Identity,
-    Properties, Refusal, SectionKind, verify_section,
+    Extent, FILE_BYTES_MIN, FOOTER_BYTES, FORMAT_VERSION, FRAME_BYTES, Footer, HEADER_BYTES,
+    Identity, Properties, Refusal, SectionKind, verify_section,
 };
 use super::index::BlockIndex;
 use crate::error::{Damage, Error, Result};
@@ -183,15 +183,9 @@ impl Segment {
     }
 
     /// Data blocks in it.
-    #[must_use]
-    pub fn blocks(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn blocks(&self) -> u64 {
         self.properties.blocks
-    }
-
-    /// Distinct keys in it.
-    #[must_use]
-    pub fn keys(&self) -> u64 {
-        self.properties.keys
     }
 
     /// Bytes of memory that the filter takes.
@@ -228,7 +222,7 @@ impl Segment {
         Ok(found.map(|entry| Found {
             version: entry.version,
             kind: entry.kind,
-            value: block.into_slice(entry.value..entry.next),
+            value: block.into_value(&entry),
         }))
     }
 
@@ -302,9 +296,7 @@ fn open_filter(file: &SegmentFile, footer: &Footer) -> Result<Option<Filter>> {
 fn open_properties(file: &SegmentFile, footer: &Footer, meta: &SegmentMeta) -> Result<Properties> {
     let section = file.read_section(footer.properties, SectionKind::Properties)?;
     let refused = |what| file.damaged(footer.properties, what);
-    let properties = section
-        .get(super::format::FRAME_BYTES..)
-        .and_then(Properties::decode);
+    let properties = section.get(FRAME_BYTES..).and_then(Properties::decode);
     let properties =
         properties.ok_or_else(|| refused("properties: malformed under a good checksum".into()))?;
     let agrees = properties.entries == meta.entries

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::block::BlockCursor;
+use super::block_cursor::BlockCursor;
 use super::reader::Segment;
 use crate::error::{Damage, Error, Result};
 use crate::types::Entry;
@@ -33,6 +33,7 @@ impl Segment {
                 }
             };
             let mut cursor = BlockCursor::default();
+            cursor.reset(&block);
             loop {
                 match self.checked(number, cursor.next(&block)) {
                     Ok(true) => {}

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::block::{Block, Decoded, ENTRIES_START, Malformed, RawEntry, common_prefix};
+use super::block::{Block, Decoded, Malformed, Place, RawEntry, common_prefix};
 use super::format::{
     Extent, FOOTER_BYTES, Footer, HEADER_BYTES, Identity, Properties, Refusal, SectionKind,
     verify_section,
@@ -184,28 +184,29 @@ impl Verification<'_> {
         let mut key = Vec::new();
         let mut last: Option<Version> = None;
         let mut restart = 0;
-        let mut position = ENTRIES_START;
-        while position < block.entries_end() {
-            let entry = block.decode(position).map_err(malformed)?;
-            let is_restart = takes_restart(&block, position, &mut restart).map_err(malformed)?;
+        let mut place = block.first();
+        while block.has(place) {
+            let entry = block.decode(place).map_err(malformed)?;
+            let is_restart = takes_restart(&block, place, &mut restart).map_err(malformed)?;
             let ascends = rebuild(&block, &entry, is_restart, &mut key, last);
             if !ascends.map_err(malformed)? {
-                return Err(format!("block: entry at byte {position} is out of order"));
+                let at = place.record;
+                return Err(format!("block: entry at byte {at} is out of order"));
             }
             self.check_entry(number, &key, &entry)
-                .map_err(|what| format!("block: entry at byte {position} {what}"))?;
+                .map_err(|what| format!("block: entry at byte {} {what}", place.record))?;
             last = Some(entry.version);
-            position = entry.next;
+            place = entry.next;
         }
-        if restart != block.restarts() {
-            return Err("block: a restart is not at an entry".into());
+        if restart != block.restarts() || place != block.end() {
+            return Err("block: a restart or a value belongs to no entry".into());
         }
         Ok(())
     }
 
     fn check_entry(&mut self, number: usize, key: &[u8], entry: &RawEntry) -> Result<(), String> {
         let segment = self.segment;
-        let value_bytes = entry.next - entry.value;
+        let value_bytes = entry.next.value - entry.value;
         if entry.kind == EntryKind::Delete && value_bytes > 0 {
             return Err("is a deletion with a value".into());
         }
@@ -292,9 +293,9 @@ impl Verification<'_> {
     }
 }
 
-/// Whether the entry at `position` is the next restart, which is then counted.
-fn takes_restart(block: &Block, position: usize, restart: &mut usize) -> Decoded<bool> {
-    if *restart >= block.restarts() || block.restart(*restart)? != position {
+/// Whether the entry at `place` is the next restart, which is then counted.
+fn takes_restart(block: &Block, place: Place, restart: &mut usize) -> Decoded<bool> {
+    if *restart >= block.restarts() || block.restart(*restart)? != place {
         return Ok(false);
     }
     *restart += 1;

@@ -18,6 +18,10 @@ use super::format::{Envelope, UNIT_BYTES, encode_record, record_bytes, round_up}
 use super::identifiers::Identifier;
 use super::identify::IdentifierFile;
 
+/// Memory that the buffer keeps between writes however small `buffer_bytes` is, so that an append
+/// needn't allocate.
+const BUFFER_KEPT_BYTES: usize = 32 << 10;
+
 /// A file that is ready to be appended to.
 #[derive(Debug)]
 pub(crate) struct NewFile {
@@ -145,7 +149,8 @@ impl Active {
         written.map_err(|e| Error::io("append to", &self.path, e))?;
         self.buffer_at += self.buffer.len() as u64;
         self.buffer.clear();
-        self.buffer.shrink_to(2 * buffer_bytes);
+        self.buffer
+            .shrink_to(2 * buffer_bytes.max(BUFFER_KEPT_BYTES));
         Ok(())
     }
 

@@ -1,3 +1,19 @@
-//! The command line, one module a subcommand.
+//! The command line of Kintsu: one module a subcommand, over the public API.
 
-fn main() {}
+mod application;
+mod arguments;
+mod commands;
+mod console;
+mod escape;
+mod failure;
+mod format;
+mod progress;
+mod store;
+mod text;
+mod walk;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    application::run()
+}

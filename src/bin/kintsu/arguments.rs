@@ -1,0 +1,88 @@
+//! What the command line looks like.
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    completions, count, delete, demo, export, get, keyspaces, load, log, manifest, put, salvage,
+    scan, segments, stat, verify,
+};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  fine
+  1  not found: the key isn't there
+  2  usage: the command line can't be served as it is
+  3  damage: something on disk isn't what was written there
+  4  any other error
+
+Keys and values are the bytes of their arguments; with --escaped, \\t \\n \\r \\\\ and \\xHH stand for
+bytes that an argument can't hold. Put -- before keys that begin with a dash.";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Green.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// An embedded key-value store that survives the bad day: its command line
+#[derive(Parser, Debug)]
+#[command(name = "kintsu", version, after_help = AFTER_HELP, styles = STYLES)]
+pub struct Cli {
+    /// Write JSON to standard output, and errors and progress as JSON to standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Set a key to a value; creates the store if there is none
+    Put(put::Arguments),
+    /// Write the value of a key to standard output, as it is and with nothing else
+    Get(get::Arguments),
+    /// Remove a key
+    Delete(delete::Arguments),
+    /// Write keys and values: KEY, tab, VALUE a line, with escapes
+    Scan(scan::Arguments),
+    /// Count keys
+    Count(count::Arguments),
+    /// Load TSV, JSON lines or a folder of files; creates the store if there is none
+    Load(load::Arguments),
+    /// Write the store's content as TSV, JSON lines or a folder of files
+    Export(export::Arguments),
+    /// List, create or drop keyspaces
+    Keyspaces(keyspaces::Arguments),
+    /// Show what the store is made of, and what opening it took
+    Stat(stat::Arguments),
+    /// Read and check every byte; changes nothing, and can run beside a writer
+    Verify(verify::Arguments),
+    /// Copy what is readable of a damaged store into a new one
+    Salvage(salvage::Arguments),
+    /// Show the log as it is on disk, damaged or not
+    Log(log::Arguments),
+    /// Show the segments as they are on disk, damaged or not
+    Segments(segments::Arguments),
+    /// Show the manifest as it is on disk, damaged or not
+    Manifest(manifest::Arguments),
+    /// Load real files, kill a writer in the middle, prove that nothing acknowledged is lost, damage a copy
+    Demo(demo::Arguments),
+    /// What the demo kills
+    #[command(hide = true)]
+    DemoWriter(demo::writer::Arguments),
+    /// Write a completion script for a shell
+    Completions(completions::Arguments),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

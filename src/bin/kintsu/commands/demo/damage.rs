@@ -1,0 +1,284 @@
+//! Changes one byte in copies of the store, and shows what is reported.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use kintsu::{Damage, Db, Error, Options};
+use serde_json::{Value, json};
+
+use super::folder::Folder;
+use super::input::{Comparison, Files};
+use super::kill::Kills;
+use super::records::Name;
+use super::screen::Screen;
+use crate::failure::{Failure, Outcome, damage_json};
+use crate::text;
+
+/// One byte of one file.
+struct Place {
+    path: PathBuf,
+    offset: u64,
+}
+
+/// A byte that was changed, and what was reported.
+struct Case {
+    place: Place,
+    reported: Vec<Damage>,
+    held: bool,
+}
+
+/// All of them.
+pub struct Cases(Vec<Case>);
+
+impl Cases {
+    /// Whether each was reported as what it is, and nothing wrong was served.
+    pub fn held(&self) -> bool {
+        self.0.iter().all(|case| case.held)
+    }
+
+    /// In numbers.
+    pub fn to_json(&self) -> Value {
+        let case = |case: &Case| {
+            json!({
+                "file": case.place.path.to_string_lossy(),
+                "offset": case.place.offset,
+                "reported": case.reported.iter().map(damage_json).collect::<Vec<_>>(),
+                "held": case.held,
+            })
+        };
+        self.0.iter().map(case).collect()
+    }
+}
+
+/// Damages a copy's log and another copy's segment.
+pub fn run(
+    folder: &Folder,
+    store: &Path,
+    files: &Files,
+    kills: &Kills,
+    screen: &mut Screen<'_>,
+) -> Outcome<Cases> {
+    screen.step("Change one byte in copies of the store")?;
+    let log = in_log(folder, files, kills, screen)?;
+    let segment = in_segment(folder, store, files, kills, screen)?;
+    Ok(Cases(vec![log, segment]))
+}
+
+/// A byte in an acknowledged record, as the last kill left it: the open must refuse.
+fn in_log(folder: &Folder, files: &Files, kills: &Kills, screen: &mut Screen<'_>) -> Outcome<Case> {
+    let copy = &kills.crashed_copy;
+    let (place, name) = find_in_log(copy, kills)?;
+    flip(&place)?;
+    let file = file_name(&place.path);
+    let (key, offset) = (name.key(), text::count(place.offset));
+    screen.line(&format!(
+        "in the log: the byte at {offset} of {file}, in the value of {key}"
+    ))?;
+    let reported = match Options::new(copy).create_if_missing(false).open() {
+        Err(error @ Error::Damaged(_)) => {
+            screen.quote(&format!("error: {error}"))?;
+            damage_of(error)
+        }
+        Err(error) => {
+            screen.quote(&format!("error: {error}"))?;
+            Vec::new()
+        }
+        Ok(_) => Vec::new(),
+    };
+    let named = names(&reported, &place);
+    screen.verdict(named, "the open is refused, and names the place")?;
+
+    let salvaged = folder.path().join("salvaged");
+    kintsu::salvage(Options::new(copy), Options::new(&salvaged))?;
+    let db = Options::new(&salvaged).read_only(true).open()?;
+    let (files_read, written) = (files.read_all(&db)?, kills.read_all(&db)?);
+    let missing = written.missing;
+    let held = files_read.is_whole() && written.wrong == 0 && written.refused == 0 && missing > 0;
+    screen.verdict(
+        held,
+        &format!(
+            "salvaged into a new store: all {} and {} of {}, none of them wrong",
+            text::plural(files_read.identical, "file"),
+            text::count(written.identical),
+            text::plural(
+                written.identical + missing + written.wrong,
+                "acknowledged write"
+            ),
+        ),
+    )?;
+    Ok(Case {
+        place,
+        reported,
+        held: named && held,
+    })
+}
+
+/// A byte in the middle of the largest segment: what lies there is refused, all else is served.
+fn in_segment(
+    folder: &Folder,
+    store: &Path,
+    files: &Files,
+    kills: &Kills,
+    screen: &mut Screen<'_>,
+) -> Outcome<Case> {
+    let copy = folder.copy_store(store, "copy-with-damaged-segment")?;
+    let Some((bytes, path)) = with_extension(&copy, "segment")?.into_iter().max() else {
+        return Err(Failure::File("the store has no segment to damage".into()));
+    };
+    let place = Place {
+        path,
+        offset: bytes / 2,
+    };
+    flip(&place)?;
+    let file = file_name(&place.path);
+    screen.line(&format!(
+        "in a segment: the byte at {} of {file}",
+        text::count(place.offset)
+    ))?;
+    let db = match Options::new(&copy).create_if_missing(false).open() {
+        Ok(db) => db,
+        Err(error @ Error::Damaged(_)) => {
+            // The byte lay in the segment's index or filter, without which nothing can be served.
+            screen.quote(&format!("error: {error}"))?;
+            let reported = damage_of(error);
+            let held = names(&reported, &place);
+            screen.verdict(held, "the open is refused, and names the place")?;
+            return Ok(Case {
+                place,
+                reported,
+                held,
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (refused, served_well) = read_damaged(&db, files, kills, &place, screen)?;
+    drop(db);
+    let reported = kintsu::verify(Options::new(&copy), |_| ())?.damage;
+    let verified = names(&reported, &place);
+    let places = text::plural(reported.len() as u64, "damaged place");
+    screen.verdict(verified, &format!("verify reports {places}, this one"))?;
+    Ok(Case {
+        place,
+        reported,
+        held: refused && served_well && verified,
+    })
+}
+
+/// Reads everything from a store with a damaged segment. Whether the damage was named, and whether
+/// everything else came back right.
+fn read_damaged(
+    db: &Db,
+    files: &Files,
+    kills: &Kills,
+    place: &Place,
+    screen: &mut Screen<'_>,
+) -> Outcome<(bool, bool)> {
+    let mut all = files.read_all(db)?;
+    all.merge(kills.read_all(db)?);
+    let Comparison {
+        identical,
+        refused,
+        wrong,
+        missing,
+        refusal,
+    } = all;
+    if let Some(refusal) = &refusal {
+        screen.quote(&format!("error: {refusal}"))?;
+    }
+    let named = refusal.is_some_and(|refusal| names(&damage_of(refusal), place));
+    screen.verdict(
+        named,
+        &format!(
+            "{} of it refused, naming the place",
+            text::plural(refused, "read")
+        ),
+    )?;
+    let right = wrong == 0 && missing == 0;
+    let told = format!(
+        "{} served, none of them wrong",
+        text::plural(identical, "other read")
+    );
+    screen.verdict(right, &told)?;
+    Ok((named, right))
+}
+
+fn damage_of(error: Error) -> Vec<Damage> {
+    match error {
+        Error::Damaged(damage) => damage,
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the report names the place: the file, and a stretch that the byte lies in.
+fn names(reported: &[Damage], place: &Place) -> bool {
+    reported.iter().any(|damage| {
+        let same_file = damage.path.file_name() == place.path.file_name();
+        let end = damage.offset.saturating_add(damage.bytes.max(1));
+        same_file && (damage.offset..end).contains(&place.offset)
+    })
+}
+
+fn flip(place: &Place) -> Outcome {
+    let flipped = || {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&place.path)?;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, place.offset)?;
+        file.write_all_at(&byte.map(|byte| byte ^ 0x10), place.offset)
+    };
+    flipped().map_err(|error: io::Error| Failure::file("damage", &place.path, &error))
+}
+
+/// The files of a store that have this extension, with their lengths.
+fn with_extension(store: &Path, extension: &str) -> Outcome<Vec<(u64, PathBuf)>> {
+    let listed = || {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(store)? {
+            let entry = entry?;
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|found| found == extension)
+            {
+                files.push((entry.metadata()?.len(), entry.path()));
+            }
+        }
+        Ok(files)
+    };
+    listed().map_err(|error: io::Error| Failure::file("list", store, &error))
+}
+
+/// A byte in the value of an acknowledged record that lies in the log.
+fn find_in_log(store: &Path, kills: &Kills) -> Outcome<(Place, Name)> {
+    let mut logs = with_extension(store, "log")?;
+    // The last record was written to the last file.
+    logs.sort_unstable_by(|(_, one), (_, other)| other.cmp(one));
+    for (_, path) in logs {
+        let content = fs::read(&path).map_err(|error| Failure::file("read", &path, &error))?;
+        for name in kills.recent().take(4) {
+            let key = name.key();
+            let found = content
+                .windows(key.len())
+                .position(|window| window == key.as_bytes());
+            if let Some(at) = found {
+                // Past the key and the value's length, some bytes into the value.
+                let offset = (at + key.len() + 16) as u64;
+                return Ok((Place { path, offset }, name));
+            }
+        }
+    }
+    Err(Failure::File(
+        "found no acknowledged record in the log to damage".into(),
+    ))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,19 @@
+//! The subcommands: each has its `Arguments` and a `run`.
+
+pub mod completions;
+pub mod count;
+pub mod delete;
+pub mod demo;
+pub mod dump;
+pub mod export;
+pub mod get;
+pub mod keyspaces;
+pub mod load;
+pub mod log;
+pub mod manifest;
+pub mod put;
+pub mod salvage;
+pub mod scan;
+pub mod segments;
+pub mod stat;
+pub mod verify;

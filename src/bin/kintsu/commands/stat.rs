@@ -1,0 +1,171 @@
+//! `kintsu stat STORE`
+
+use std::time::Duration;
+
+use clap::Args;
+use kintsu::{KeyspaceStatistics, RecoveryReport, Statistics};
+use serde_json::{Value, json};
+
+use crate::console::Console;
+use crate::escape::escape;
+use crate::failure::{Outcome, damage_json};
+use crate::store::StoreArguments;
+use crate::text;
+
+/// Its arguments.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    store: StoreArguments,
+}
+
+/// Opens the store read-only and says what it is made of.
+pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
+    let db = arguments.store.open_to_read(console)?;
+    let (statistics, report) = (db.statistics(), db.recovery_report());
+    if console.json {
+        return console.value(&to_json(&statistics, report));
+    }
+    tell_store(console, &statistics)?;
+    tell_recovery(console, report)?;
+    tell_keyspaces(console, &statistics.keyspaces)
+}
+
+fn row(console: &mut Console, name: &str, value: &str) -> Outcome {
+    writeln!(console, "{name:<26}{value}")
+}
+
+fn tell_store(console: &mut Console, statistics: &Statistics) -> Outcome {
+    let Statistics {
+        log_end,
+        log_durable,
+        ..
+    } = statistics;
+    row(console, "store id", &statistics.store_id.to_string())?;
+    row(
+        console,
+        "records written",
+        &text::count(statistics.last_index.0),
+    )?;
+    row(
+        console,
+        "held by segments up to",
+        &text::count(statistics.covered_index.0),
+    )?;
+    row(console, "log files", &text::bytes(statistics.log_bytes))?;
+    row(console, "log ends at position", &log_end.to_string())?;
+    if log_durable != log_end {
+        row(console, "log on disk to position", &log_durable.to_string())?;
+    }
+    let segments = statistics
+        .keyspaces
+        .iter()
+        .flat_map(|keyspace| &keyspace.level_bytes)
+        .sum();
+    row(console, "segments", &text::bytes(segments))?;
+    for (name, trouble) in [
+        ("takes no more writes", &statistics.latched),
+        ("background failure", &statistics.background_failure),
+    ] {
+        if let Some(trouble) = trouble {
+            row(console, name, trouble)?;
+        }
+    }
+    Ok(())
+}
+
+fn tell_recovery(console: &mut Console, report: &RecoveryReport) -> Outcome {
+    let time = Duration::from_micros(report.duration_us);
+    let closed = if report.closed_cleanly {
+        "yes"
+    } else {
+        "no, or it is open for writing"
+    };
+    writeln!(console)?;
+    row(console, "closed cleanly", closed)?;
+    row(console, "opened in", &text::duration(time))?;
+    row(console, "log read", &text::bytes(report.log_bytes_read))?;
+    row(
+        console,
+        "records replayed",
+        &text::count(report.records_replayed),
+    )?;
+    row(
+        console,
+        "torn bytes dropped",
+        &text::count(report.torn_bytes),
+    )?;
+    row(
+        console,
+        "damaged places",
+        &text::count(report.damage.len() as u64),
+    )?;
+    for name in &report.foreign_files {
+        row(console, "not a file of Kintsu's", &escape(name.as_bytes()))?;
+    }
+    Ok(())
+}
+
+fn tell_keyspaces(console: &mut Console, keyspaces: &[KeyspaceStatistics]) -> Outcome {
+    writeln!(console)?;
+    writeln!(
+        console,
+        "{:<24} {:>6} {:>9} {:>11} {:>14} {:>14}",
+        "keyspace", "level", "segments", "bytes", "entries", "in memory"
+    )?;
+    for keyspace in keyspaces {
+        writeln!(
+            console,
+            "{:<24} {:>6} {:>9} {:>11} {:>14} {:>14}",
+            escape(keyspace.name.as_bytes()),
+            "all",
+            keyspace.level_segments.iter().sum::<usize>(),
+            text::bytes(keyspace.level_bytes.iter().sum()),
+            text::count(keyspace.segment_entries),
+            text::count(keyspace.memtable_entries),
+        )?;
+        let levels = keyspace
+            .level_segments
+            .iter()
+            .zip(&keyspace.level_bytes)
+            .enumerate();
+        for (level, (segments, bytes)) in levels {
+            let size = text::bytes(*bytes);
+            writeln!(console, "{:<24} {level:>6} {segments:>9} {size:>11}", "")?;
+        }
+    }
+    Ok(())
+}
+
+fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
+    let keyspace = |keyspace: &KeyspaceStatistics| {
+        json!({
+            "name": keyspace.name,
+            "memtable_bytes": keyspace.memtable_bytes,
+            "memtable_entries": keyspace.memtable_entries,
+            "level_segments": keyspace.level_segments,
+            "level_bytes": keyspace.level_bytes,
+            "segment_entries": keyspace.segment_entries,
+        })
+    };
+    json!({
+        "store_id": statistics.store_id.to_string(),
+        "last_index": statistics.last_index.0,
+        "covered_index": statistics.covered_index.0,
+        "log_end": statistics.log_end.0,
+        "log_durable": statistics.log_durable.0,
+        "log_bytes": statistics.log_bytes,
+        "latched": statistics.latched,
+        "background_failure": statistics.background_failure,
+        "keyspaces": statistics.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
+        "recovery": {
+            "closed_cleanly": report.closed_cleanly,
+            "records_replayed": report.records_replayed,
+            "log_bytes_read": report.log_bytes_read,
+            "torn_bytes": report.torn_bytes,
+            "damage": report.damage.iter().map(damage_json).collect::<Vec<_>>(),
+            "foreign_files": report.foreign_files,
+            "duration_us": report.duration_us,
+        },
+    })
+}

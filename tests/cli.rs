@@ -1,0 +1,21 @@
+//! The command line, run as users run it: one process a command.
+
+#![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test, its helpers included"
+)]
+
+#[path = "cli/damage.rs"]
+mod damage;
+#[path = "cli/files.rs"]
+mod files;
+#[path = "cli/json.rs"]
+mod json;
+#[path = "cli/processes.rs"]
+mod processes;
+#[path = "cli/records.rs"]
+mod records;
+#[path = "cli/support.rs"]
+mod support;

@@ -1,0 +1,81 @@
+//! One small test for each fault that a campaign has found.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use kintsu::testing::{Fault, FaultKind, OperationKind};
+use kintsu::{Durability, Error, Job, Options, WriteBatch};
+
+use support::store::Machine;
+
+/// The log refused limits that the store's options allow, after the store had been created.
+#[test]
+fn a_store_opens_with_every_option_at_either_end() {
+    let ends: [(&str, fn(Options) -> Options); 16] = [
+        ("log file", |o| o.log_file_bytes(64 << 10)),
+        ("log file", |o| o.log_file_bytes(2 << 30)),
+        ("log before flush", |o| o.log_bytes_before_flush(64 << 10)),
+        ("log before flush", |o| o.log_bytes_before_flush(1 << 40)),
+        ("log buffer", |o| o.log_buffer_bytes(0)),
+        ("log buffer", |o| o.log_buffer_bytes(64 << 20)),
+        ("identifier delay", |o| o.identifier_delay(Duration::ZERO)),
+        ("identifier delay", |o| {
+            o.identifier_delay(Duration::from_secs(10))
+        }),
+        ("block", |o| o.block_bytes(256)),
+        ("block", |o| o.block_bytes(1 << 20)),
+        ("filter", |o| o.filter_bits_per_key(0)),
+        ("filter", |o| o.filter_bits_per_key(64)),
+        ("segment", |o| o.segment_bytes(4 << 10)),
+        ("segment", |o| o.segment_bytes(16 << 30)),
+        ("write buffer", |o| o.write_buffer_bytes(64 << 10)),
+        ("write buffer", |o| o.write_buffer_bytes(16 << 30)),
+    ];
+    for (name, tune) in ends {
+        let machine = Machine::new(1);
+        let db = tune(machine.options()).open();
+        let db = db.unwrap_or_else(|error| panic!("{name}: {error}"));
+        for durability in [Durability::Buffered, Durability::Process, Durability::Disk] {
+            let mut batch = WriteBatch::new();
+            batch.put("key", vec![1; 1000]);
+            db.write_with(batch, durability).unwrap();
+        }
+        db.flush().unwrap();
+        db.close().unwrap();
+        let db = tune(machine.options()).open().unwrap();
+        assert!(db.contains("key").unwrap());
+    }
+}
+
+/// A latched store went on to compact, on a disk that can't be believed any more.
+#[test]
+fn a_latched_store_compacts_no_more() {
+    let machine = Machine::new(1);
+    let db = machine.options().open().unwrap();
+    for _ in 0..3 {
+        db.put("key", vec![1; 100]).unwrap();
+        db.flush().unwrap();
+    }
+    let sync = Fault::once(1, FaultKind::Io).only(&[OperationKind::SyncData]);
+    machine.faults.inject(sync);
+    let failed = db.put("key", "lost?");
+    assert!(
+        matches!(failed, Err(Error::OutcomeUnknown { .. })),
+        "{failed:?}"
+    );
+    let changes = machine.faults.changes();
+    let compacted = db.step(Job::Compact);
+    assert!(
+        matches!(compacted, Err(Error::Poisoned { .. })),
+        "{compacted:?}"
+    );
+    assert_eq!(machine.faults.changes(), changes);
+}

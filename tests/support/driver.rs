@@ -1,0 +1,253 @@
+//! Runs a store and its model side by side. Errors are handed back, and what they leave in doubt is
+//! noted; wrong answers panic.
+
+use std::collections::VecDeque;
+
+use kintsu::testing::MemoryVfs;
+use kintsu::{Db, Durability, Error, Job, Options, Result, Ticket, WriteBatch};
+
+use super::check::{self, Survived};
+use super::model::{Change, Model, Record};
+use super::store::Machine;
+
+/// How a store's options differ from the tiny ones.
+pub type Tune = fn(Options) -> Options;
+
+/// A write in the commit queue.
+struct Pending {
+    record: Record,
+    durability: Durability,
+    ticket: Ticket,
+}
+
+/// A store, or the lack of one, and what it must hold.
+pub struct Driver {
+    pub machine: Machine,
+    pub model: Model,
+    pub db: Option<Db>,
+    pub tune: Box<dyn Fn(Options) -> Options + Send>,
+    pending: VecDeque<Pending>,
+    /// Faults that had struck when the store was opened last.
+    pub faults_excused: u64,
+}
+
+impl Driver {
+    /// Nothing is opened yet.
+    pub fn new(machine: Machine) -> Self {
+        Self::resume(machine, Model::default())
+    }
+
+    /// Nothing is opened yet; the disk holds what the model says.
+    pub fn resume(machine: Machine, model: Model) -> Self {
+        Self {
+            machine,
+            model,
+            db: None,
+            tune: Box::new(|options| options),
+            pending: VecDeque::new(),
+            faults_excused: 0,
+        }
+    }
+
+    #[must_use]
+    pub fn tuned(mut self, tune: impl Fn(Options) -> Options + Send + 'static) -> Self {
+        self.tune = Box::new(tune);
+        self
+    }
+
+    pub fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    pub fn options(&self) -> Options {
+        (self.tune)(self.machine.options())
+    }
+
+    /// Opens the store and checks all of it.
+    pub fn open(&mut self, survived: Survived) -> Result<()> {
+        assert!(self.db.is_none());
+        let db = self.options().open()?;
+        check::recovered(&db, &mut self.model, survived)?;
+        self.db = Some(db);
+        Ok(())
+    }
+
+    /// Goes on with another disk: what a crash or a kill has left of this one.
+    pub fn reboot(&mut self, memory: MemoryVfs) {
+        self.let_go();
+        self.machine = self.machine.rebooted(memory);
+    }
+
+    /// Drops the store without closing it.
+    pub fn let_go(&mut self) {
+        self.pending.clear();
+        self.db = None;
+    }
+
+    /// Checks everything against the model.
+    pub fn check(&self) -> Result<()> {
+        check::whole(self.db(), &self.model)
+    }
+
+    pub fn batch(&self, changes: &[Change]) -> Result<WriteBatch> {
+        let mut batch = WriteBatch::new();
+        for change in changes {
+            let Change {
+                keyspace,
+                key,
+                value,
+            } = change;
+            if *keyspace == 0 {
+                match value {
+                    Some(value) => batch.put(key, value),
+                    None => batch.delete(key),
+                };
+                continue;
+            }
+            let keyspace = self.db().keyspace(&self.model.keyspaces[*keyspace].name)?;
+            match value {
+                Some(value) => batch.put_in(&keyspace, key, value),
+                None => batch.delete_in(&keyspace, key),
+            };
+        }
+        Ok(batch)
+    }
+
+    pub fn write(&mut self, changes: Vec<Change>, durability: Durability) -> Result<()> {
+        let batch = self.batch(&changes)?;
+        let outcome = self.db().write_with(batch, durability);
+        self.note(Record::Batch(changes), durability, outcome)
+    }
+
+    /// A write by one of the short ways, with the store's own durability, which is `Disk`.
+    pub fn write_shortly(&mut self, change: Change) -> Result<()> {
+        let (key, db) = (&change.key, self.db());
+        let outcome = match (&change.value, change.keyspace) {
+            (Some(value), 0) => db.put(key, value),
+            (None, 0) => db.delete(key),
+            (value, place) => {
+                let keyspace = db.keyspace(&self.model.keyspaces[place].name)?;
+                match value {
+                    Some(value) => keyspace.put(key, value),
+                    None => keyspace.delete(key),
+                }
+            }
+        };
+        self.note(Record::Batch(vec![change]), Durability::Disk, outcome)
+    }
+
+    /// Notes how a write went that was taken through with all that waited before it.
+    pub fn note(
+        &mut self,
+        record: Record,
+        durability: Durability,
+        outcome: Result<()>,
+    ) -> Result<()> {
+        self.settle();
+        match &outcome {
+            Ok(()) => self.model.acknowledge(&record, durability),
+            Err(Error::OutcomeUnknown { .. }) => self.model.maybe.push(record),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Puts a write into the queue.
+    pub fn submit(&mut self, changes: Vec<Change>, durability: Durability) -> Result<()> {
+        let ticket = self.db().submit(self.batch(&changes)?, durability)?;
+        let record = Record::Batch(changes);
+        self.pending.push_back(Pending {
+            record,
+            durability,
+            ticket,
+        });
+        Ok(())
+    }
+
+    /// Notes the outcomes of what has been taken out of the queue.
+    pub fn settle(&mut self) -> Vec<Error> {
+        let mut errors = Vec::new();
+        while let Some(first) = self.pending.front() {
+            let Some(outcome) = first.ticket.take() else {
+                break;
+            };
+            let Some(Pending {
+                record, durability, ..
+            }) = self.pending.pop_front()
+            else {
+                break;
+            };
+            match outcome {
+                Ok(index) => {
+                    assert_eq!(index.0, self.model.last + 1, "the index of a queued write");
+                    self.model.acknowledge(&record, durability);
+                }
+                Err(error) => {
+                    if matches!(error, Error::OutcomeUnknown { .. }) {
+                        self.model.maybe.push(record);
+                    }
+                    errors.push(error);
+                }
+            }
+        }
+        errors
+    }
+
+    pub fn create_keyspace(&mut self, name: &str) -> Result<()> {
+        let outcome = self.db().create_keyspace(name).map(drop);
+        self.note(Record::Create(name.into()), Durability::Disk, outcome)
+    }
+
+    pub fn drop_keyspace(&mut self, name: &str) -> Result<()> {
+        let outcome = self.db().drop_keyspace(name);
+        // Nothing in the queue can have changed what the name stands for.
+        let Some(place) = self.model.find(name) else {
+            self.settle();
+            return outcome;
+        };
+        self.note(Record::Drop(place), Durability::Disk, outcome)
+    }
+
+    pub fn sync(&mut self) -> Result<()> {
+        self.db().sync()?;
+        self.model.promise(Durability::Disk);
+        Ok(())
+    }
+
+    pub fn flush(&mut self) -> Result<()> {
+        self.db().flush()?;
+        self.model.promise(Durability::Disk);
+        Ok(())
+    }
+
+    /// Steps a job once; the first error of what it took out of the queue, if any.
+    pub fn step(&mut self, job: Job) -> Result<bool> {
+        let outcome = self.db().step(job);
+        let mut errors = self.settle();
+        match outcome {
+            Ok(_) if !errors.is_empty() => Err(errors.swap_remove(0)),
+            other => other,
+        }
+    }
+
+    /// Steps a job until there is nothing to do.
+    pub fn step_all(&mut self, job: Job) -> Result<()> {
+        for _ in 0..1000 {
+            if !self.step(job)? {
+                return Ok(());
+            }
+        }
+        panic!("{job:?} finds no end");
+    }
+
+    /// Closes the store. It is let go even if that fails.
+    pub fn close(&mut self) -> Result<()> {
+        self.pending.clear();
+        let Some(db) = self.db.take() else {
+            return Ok(());
+        };
+        db.close()?;
+        self.model.promise(Durability::Disk);
+        Ok(())
+    }
+}
