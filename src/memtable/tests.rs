@@ -190,7 +190,7 @@ proptest! {
             }
         }
         assert_same(&table, &model);
-        for ((key, Reverse(version)), _) in &model {
+        for (key, Reverse(version)) in model.keys() {
             assert_same_at(&table, &model, key, *version);
         }
         for (key, at) in &probes {
