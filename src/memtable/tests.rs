@@ -321,7 +321,7 @@ impl Race {
         for first in (0..self.each).step_by(step) {
             let end = self.each.min(first + step as u64);
             let keys: Vec<_> = (first..end).map(|n| (n, Self::key(writer, n))).collect();
-            let mut entries = keys
+            let entries = keys
                 .iter()
                 .map(|(n, key)| put(key, version(n + 1, writer as u32), key));
             if writer == 3 {
@@ -349,7 +349,7 @@ impl Race {
                 let entry = self.table.get(&key, Version::MAX).expect("was inserted");
                 assert_eq!(entry.version, version(n + 1, writer as u32));
             }
-            if turn % (self.each / 4) == 0 {
+            if turn.is_multiple_of(self.each / 4) {
                 self.check_all();
             }
             thread::yield_now();
