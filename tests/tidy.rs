@@ -57,10 +57,7 @@ const ROOMS: &[rooms::Row] = &[
 ];
 
 /// Files above the soft limit, each with its lines (tests not counted). A figure may only shrink.
-const FILES_ABOVE_SOFT: &[(&str, usize)] = &[
-    ("src/memtable/skiplist/mod.rs", 555),
-    ("src/segment/block.rs", 526),
-];
+const FILES_ABOVE_SOFT: &[(&str, usize)] = &[("src/memtable/skiplist/mod.rs", 555)];
 
 /// Functions above the limit (`path::name`), each with its lines. A figure may only shrink.
 const FUNCTIONS_ABOVE_MAX: &[(&str, usize)] = &[(

@@ -190,7 +190,7 @@ proptest! {
             }
         }
         assert_same(&table, &model);
-        for ((key, Reverse(version)), _) in &model {
+        for (key, Reverse(version)) in model.keys() {
             assert_same_at(&table, &model, key, *version);
         }
         for (key, at) in &probes {
@@ -313,7 +313,7 @@ fn concurrent_inserts_are_seen_in_order_and_stay() {
     let insert = |writer: u64, n: u64| {
         let key = key(writer, n);
         table.insert(put(&key, version(n + 1, writer as u32), &key));
-        if n % 5 == 0 {
+        if n.is_multiple_of(5) {
             let shared = n.to_be_bytes();
             table.insert(put(&shared, version(n + 1, 9), &shared));
         }
