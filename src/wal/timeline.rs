@@ -125,7 +125,7 @@ impl Timeline {
         self.last = mark.index;
         self.last_term = mark.term;
         self.last_time_us = self.last_time_us.max(mark.time_us);
-        let spaced = |point: &Point| mark.lsn.0 - point.lsn.0 >= POINT_BYTES;
+        let spaced = |point: &Point| mark.lsn.0.saturating_sub(point.lsn.0) >= POINT_BYTES;
         if mark.kind != RecordKind::Truncate && self.points.back().is_none_or(spaced) {
             let (lsn, index) = (mark.lsn, mark.index);
             self.points.push_back(Point { lsn, index });

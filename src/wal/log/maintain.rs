@@ -14,6 +14,9 @@ use crate::wal::identify::{Job, StepError};
 use crate::wal::names;
 use crate::wal::options::LogAccess;
 
+/// How far beyond four times their delay identifiers may wait before a sync writes them itself.
+const OVERDUE: Duration = Duration::from_millis(20);
+
 impl Log {
     /// Writes and syncs the identifiers of what has become durable. True if there were any.
     ///
@@ -78,12 +81,21 @@ impl Log {
     /// Whether identifiers have waited for as long as they may.
     #[must_use]
     pub fn identifiers_due(&self) -> bool {
+        self.have_waited(self.setup.options.identifier_delay)
+    }
+
+    /// Whether they have waited for so long that nobody seems to see to it.
+    pub(super) fn identifiers_overdue(&self) -> bool {
+        self.have_waited(4 * self.setup.options.identifier_delay + OVERDUE)
+    }
+
+    fn have_waited(&self, delay: Duration) -> bool {
         let since = self.due_since_us.load(Ordering::Acquire);
         let Some(since) = since.checked_sub(1) else {
             return false;
         };
-        let waited = self.setup.clock.elapsed();
-        waited.saturating_sub(Duration::from_micros(since)) >= self.setup.options.identifier_delay
+        let now = self.setup.clock.elapsed();
+        now.saturating_sub(Duration::from_micros(since)) >= delay
     }
 
     /// Notes that identifiers wait to be written.
@@ -274,7 +286,8 @@ fn purgeable(view: &View, index: Index, durable: Lsn) -> Vec<LogNumber> {
     let pairs = view.files.iter().zip(newer);
     pairs
         .take_while(|(file, next)| {
-            has_durable(next, durable) && view.timeline.top_before(file.end, file.top, durable) < index
+            has_durable(next, durable)
+                && view.timeline.top_before(file.end, file.top, durable) < index
         })
         .map(|(file, _)| file.meta.number)
         .collect()
