@@ -111,3 +111,43 @@ fn an_open_removes_nothing_before_its_manifest_is_durable() {
     }
     assert!(compactions_failed > 0);
 }
+
+/// A lock that was let go of by closing its file alone was still held by whatever child another thread
+/// was just starting, until that child ran its program.
+#[test]
+fn a_closed_store_can_be_opened_while_children_are_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let busy = || !done.load(std::sync::atomic::Ordering::Acquire);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while busy() {
+                let mut child = std::process::Command::new("true").spawn().unwrap();
+                child.wait().unwrap();
+            }
+        });
+        for round in 0..60 {
+            let opened = Options::new(folder.path()).log_file_bytes(64 << 10).open();
+            if let Err(error) = opened {
+                done.store(true, std::sync::atomic::Ordering::Release);
+                panic!("round {round}: {error}");
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Release);
+    });
+}
+
+/// The first write after an open looked for a log file that a flush had purged before it.
+#[test]
+fn the_first_write_after_a_flush_that_purged_the_log() {
+    let machine = Machine::new(1);
+    let db = machine.options().open().unwrap();
+    for _ in 0..3 {
+        db.put("key", vec![1; 30_000]).unwrap();
+    }
+    let machine = machine.rebooted(machine.memory.kill());
+    drop(db);
+    let db = machine.options().open().unwrap();
+    db.flush().unwrap();
+    db.put("key", "value").unwrap();
+}

@@ -101,7 +101,7 @@ impl Vfs for DiskVfs {
             .truncate(false)
             .open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Box::new(DiskLock { _file: file })),
+            Ok(()) => Ok(Box::new(DiskLock { file })),
             Err(TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -144,13 +144,21 @@ fn sync_existing(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// The descriptor carries the lock; closing it lets go.
+/// The open file carries the lock, and the death of the process lets go of it.
 #[derive(Debug)]
 struct DiskLock {
-    _file: fs::File,
+    file: fs::File,
 }
 
 impl Lock for DiskLock {}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock to a child that another thread is starting right now:
+        // until it runs its program it shares the open file. An error leaves what closing does.
+        let _ = self.file.unlock();
+    }
+}
 
 /// An open file, through the page cache.
 #[derive(Debug)]

@@ -249,7 +249,9 @@ fn a_generation_published_in_one_copy_only_counts_and_is_no_damage() {
         assert_eq!(again.state(), manifest.state());
         assert_eq!(report, ManifestReport::default());
         // Once the older one is gone there is no such excuse.
-        Side::BOTH.map(|side| memory.remove_file(file(1, side)));
+        for side in Side::BOTH {
+            assert!(memory.remove_file(file(1, side)));
+        }
         let (_, report) = Manifest::open(on(&memory)).unwrap();
         assert_eq!(report.damage.len(), 1);
     }
