@@ -368,3 +368,14 @@ fn it_works_on_a_real_disk() {
     assert_eq!(again.state(), manifest.state());
     assert_eq!(report, ManifestReport::default());
 }
+
+#[test]
+fn a_generation_is_begun_by_creation_and_by_the_first_edit() {
+    let memory = disk();
+    let created = Manifest::create(on(&memory), empty_state()).unwrap();
+    assert!(created.has_begun_generation());
+    let (mut manifest, _) = Manifest::open(on(&memory)).unwrap();
+    assert!(!manifest.has_begun_generation());
+    manifest.apply(&flush(1, 1)).unwrap();
+    assert!(manifest.has_begun_generation());
+}
