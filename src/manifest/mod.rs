@@ -15,6 +15,8 @@
 
 mod encoding;
 mod format;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod inspect;
 mod merge;
 mod reading;
