@@ -22,6 +22,9 @@ mod environment;
 mod error;
 #[path = "../src/segment/mod.rs"]
 mod segment;
+#[cfg(feature = "testing")]
+#[path = "../src/testing/mod.rs"]
+mod testing;
 #[path = "../src/types/mod.rs"]
 mod types;
 #[path = "../src/vfs/mod.rs"]

@@ -25,11 +25,20 @@ fn seeds(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = fs::read_dir(folder).unwrap();
     let mut seeds: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("seed-"))
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("seed-")
+        })
         .map(|path| (path.clone(), fs::read(path).unwrap()))
         .collect();
     seeds.sort();
-    assert!(seeds.len() < 100000, "only {} seeds for {target}", seeds.len());
+    assert!(
+        seeds.len() < 100000,
+        "only {} seeds for {target}",
+        seeds.len()
+    );
     seeds
 }
 
@@ -53,12 +62,17 @@ fn changed(rng: &mut SeededRng, seeds: &[(PathBuf, Vec<u8>)]) -> Vec<u8> {
     let mut input = seed.clone();
     for _ in 0..rng.between(1, 6) {
         let at = rng.below(input.len() as u64 + 1) as usize;
-        let other = rng.pick(seeds).map(|(_, bytes)| bytes.clone()).unwrap_or_default();
+        let other = rng
+            .pick(seeds)
+            .map(|(_, bytes)| bytes.clone())
+            .unwrap_or_default();
         match rng.below(6) {
             0 | 1 if at < input.len() => input[at] = rng.next_u64() as u8,
             2 => input.insert(at, rng.next_u64() as u8),
             3 => drop(input.drain(at..input.len().min(at + rng.between(1, 8) as usize))),
-            4 => input.splice(at.., other.iter().skip(at).copied()).for_each(drop),
+            4 => input
+                .splice(at.., other.iter().skip(at).copied())
+                .for_each(drop),
             _ if at < input.len() => input[at] ^= 1 << rng.below(8),
             _ => {}
         }
