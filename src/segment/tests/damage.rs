@@ -111,7 +111,8 @@ fn a_file_cut_at_any_byte_is_refused_and_named() {
         // One that was open meanwhile.
         assert!(reads_are_right_or_damaged(&segment, &rows) || len >= segment.footer.data_end());
         let damage = segment.verify(&mut |_| {}).unwrap();
-        assert!(covers(&damage, len), "{len}: {damage:?}");
+        assert!(damage.len() == 1 && covers(&damage, len), "{damage:?}");
+        assert!(damage[0].what.contains("the file ends"), "{damage:?}");
         // One that is opened afterwards.
         let damage = damage_of(open(&memory, &meta)).unwrap();
         assert!(covers(&damage, len), "{len}: {damage:?}");

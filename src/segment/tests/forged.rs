@@ -1,9 +1,10 @@
 //! Bytes under good checksums that say nonsense: no panic, no endless walk, no huge allocation.
 
+use super::super::block::{Block, BlockBuilder};
 use super::super::format::{self, Extent, FORMAT_VERSION, SectionKind};
 use super::*;
-use crate::codec::block_checksum;
-use crate::vfs::SeededRng;
+use crate::codec::{block_checksum, digest};
+use crate::vfs::{FaultVfs, OperationKind, SeededRng};
 
 const ROUNDS: u64 = 1_500;
 
@@ -207,4 +208,179 @@ fn a_newer_format_is_refused_as_such() {
             "{error}"
         );
     }
+}
+
+/// A segment one of whose sections was changed under a good checksum and a good digest, opened.
+fn forged(
+    memory: &MemoryVfs,
+    meta: &SegmentMeta,
+    kind: SectionKind,
+    place: Extent,
+    change: impl FnOnce(&mut [u8]),
+) -> Result<Arc<Segment>> {
+    let mut bytes = memory.read_file(path_of(meta)).unwrap();
+    let section = &mut bytes[place.offset as usize..place.end() as usize];
+    change(section);
+    assert!(format::seal(FILE, place.offset, kind, section));
+    memory.write_file(path_of(meta), &bytes);
+    let mut whole = digest();
+    whole.update(&bytes);
+    let meta = SegmentMeta {
+        digest: whole.digest128(),
+        ..meta.clone()
+    };
+    open(memory, &meta)
+}
+
+/// The one thing that `verify` has to say.
+fn named(segment: &Segment, place: Extent, what: &str) {
+    let damage = segment.verify(&mut |_| {}).unwrap();
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    assert_eq!(damage[0].offset, place.offset);
+    assert!(damage[0].what.contains(what), "{damage:?}");
+}
+
+fn numbered(count: u64) -> Vec<Row> {
+    (0..count)
+        .map(|number| Row::put(format!("key-{number:03}").as_bytes(), 9, b"value"))
+        .collect()
+}
+
+#[test]
+fn verify_names_a_value_that_belongs_to_no_entry() {
+    let (memory, meta) = build(&numbered(20), tiny());
+    let place = open(&memory, &meta).unwrap().extent(1);
+    let segment = forged(&memory, &meta, SectionKind::Data, place, |section| {
+        let block = Block::parse(section.to_vec().into()).unwrap();
+        let mut last = block.first();
+        while let Ok(entry) = block.decode(last)
+            && block.has(entry.next)
+        {
+            last = entry.next;
+        }
+        // Behind the two lengths of the key stands that of the value.
+        section[last.record + 2] -= 1;
+    });
+    named(&segment.unwrap(), place, "belongs to no entry");
+}
+
+#[test]
+fn verify_names_counts_that_are_not_those_of_the_entries() {
+    let (memory, meta) = build(&numbered(20), tiny());
+    let place = open(&memory, &meta).unwrap().footer.properties;
+    let segment = forged(&memory, &meta, SectionKind::Properties, place, |section| {
+        section[32] += 1;
+    });
+    named(&segment.unwrap(), place, "counts");
+}
+
+/// Makes a block of other entries, each with the bytes that it claims to share.
+fn other_block(rows: &[(usize, Row)], section: &mut [u8]) {
+    let mut builder = BlockBuilder::new(tiny().restart_interval);
+    for (shared, row) in rows {
+        builder.add(*shared, row.entry());
+    }
+    section.copy_from_slice(builder.finish());
+}
+
+/// The lookup takes it that keys share all they can; so `verify` must see to it.
+#[test]
+fn verify_names_keys_that_share_less_than_they_could() {
+    let rows = [Row::put(b"aa", 1, b"12"), Row::put(b"ab", 1, b"34")];
+    let (memory, meta) = build(&rows, tiny());
+    let place = open(&memory, &meta).unwrap().extent(0);
+    let segment = forged(&memory, &meta, SectionKind::Data, place, |section| {
+        let shorter = Row::put(b"ab", 1, b"3");
+        other_block(&[(0, rows[0].clone()), (0, shorter)], section);
+    });
+    named(&segment.unwrap(), place, "out of order");
+}
+
+#[test]
+fn verify_names_entries_that_belong_in_another_block() {
+    let mut options = tiny();
+    options.filter_bits_per_key = 0;
+    let (memory, meta) = build(&numbered(20), options);
+    let segment = open(&memory, &meta).unwrap();
+    let rows = walk(&segment, true, 100).unwrap();
+    let in_one: Vec<_> = rows
+        .iter()
+        .filter(|row| segment.index.find(&row.key, row.version) == 1)
+        .collect();
+    let place = segment.extent(1);
+    let segment = forged(&memory, &meta, SectionKind::Data, place, |section| {
+        let mut builder = BlockBuilder::new(tiny().restart_interval);
+        let mut last_key = Vec::new();
+        for row in in_one {
+            let mut row = row.clone();
+            row.key[0] = b'l';
+            builder.add(builder.shared(&last_key, &row.key), row.entry());
+            last_key = row.key;
+        }
+        section.copy_from_slice(builder.finish());
+    });
+    named(&segment.unwrap(), place, "separators");
+}
+
+#[test]
+fn an_index_with_a_gap_is_refused() {
+    let (memory, meta) = build(&numbered(40), tiny());
+    let segment = open(&memory, &meta).unwrap();
+    let place = segment.footer.index;
+    let outcome = forged(&memory, &meta, SectionKind::Index, place, |section| {
+        // The offset of the second block.
+        section[20 + 16] += 1;
+    });
+    let damage = damage_of(outcome).unwrap();
+    assert!(
+        damage[0].what.contains("a wrong place of block 1"),
+        "{damage:?}"
+    );
+}
+
+#[test]
+fn keys_that_no_key_can_be_are_damage() {
+    let long = vec![b'k'; 60_000];
+    let mut longer = long.clone();
+    longer.extend_from_slice(&long);
+    let mut builder = BlockBuilder::new(16);
+    builder.add(0, Row::put(&long, 1, b"").entry());
+    builder.add(long.len(), Row::put(&longer, 1, b"").entry());
+    let block = Block::parse(builder.finish().to_vec().into()).unwrap();
+    let first = block.decode(block.first()).unwrap();
+    assert!(block.decode(first.next).is_err());
+    // A key that begins with bytes of a key before it, when there is none.
+    let (memory, meta) = build(&numbered(20), tiny());
+    let place = open(&memory, &meta).unwrap().extent(0);
+    let segment = forged(&memory, &meta, SectionKind::Data, place, |section| {
+        let block = Block::parse(section.to_vec().into()).unwrap();
+        section[block.first().record] = 1;
+    });
+    let segment = segment.unwrap();
+    for forward in [true, false] {
+        assert!(damage_of(walk(&segment, forward, 100)).is_some());
+    }
+    assert!(damage_of(segment.get(b"key-000", Version::MAX)).is_some());
+}
+
+/// Frames wherever one looks, each with a length up to the end of the file.
+#[test]
+fn inspect_does_not_read_the_square_of_a_hostile_file() {
+    let frames = 20_000usize;
+    let mut bytes = vec![0; 64];
+    for number in 0..frames {
+        let left = (16 * (frames - number)) as u32 + 100;
+        bytes.extend_from_slice(&[0xee; 8]);
+        bytes.extend_from_slice(&[1, 0, 0, 0]);
+        bytes.extend_from_slice(&left.to_le_bytes());
+    }
+    bytes.resize(bytes.len() + 260, 0);
+    let memory = MemoryVfs::new();
+    memory.write_file("hostile", &bytes);
+    let vfs = FaultVfs::on_memory(&memory);
+    let mut shown = 0;
+    inspect(&vfs, Path::new("hostile"), &mut |part| shown += part.bytes).unwrap();
+    assert_eq!(shown, bytes.len() as u64);
+    let reads = vfs.count(OperationKind::Read);
+    assert!(reads < 1_000, "{reads} reads");
 }

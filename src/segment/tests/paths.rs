@@ -65,7 +65,7 @@ fn the_cache_keeps_its_limit_and_no_block_that_would_fill_it() {
     let mut rows = rows(3_000, 300);
     rows.push(Row::put(b"zzz-large", 1, &vec![3; 100_000]));
     let (memory, meta) = build(&rows, SegmentOptions::default());
-    for limit in [0, 1, 5_000, 100_000, 400_000] {
+    for limit in [0, 1, 5_000, 100_000, 400_000, 1_200_000] {
         let cache = Arc::new(BlockCache::new(limit));
         let segment = open_with(Arc::new(memory.clone()), &meta, cache.clone()).unwrap();
         for row in &rows {
