@@ -537,3 +537,82 @@ fn foreign_and_newer_files_are_refused_by_name() {
         Err(Error::NewerFormat { .. })
     ));
 }
+
+/// A record and the identifier that would tell what it was, both gone: refused, though what came after
+/// is whole.
+#[test]
+fn a_record_of_unknown_identity_is_refused() {
+    let disk = MemoryVfs::new();
+    let (log, _) = open(&disk);
+    for index in 1..=4 {
+        append_synced(&log, index, 60).unwrap();
+        log.step_identifiers().unwrap();
+    }
+    let second = read(&log, 2).unwrap()[0].lsn;
+    drop(log);
+    // The second unit of identifiers, after the header.
+    assert!(disk.flip_bit(dir().join("00000001.ids"), 2 * 4096 + 50, 1));
+    let (log, report) = open(&disk.fork());
+    assert_eq!(report.damage.len(), 1);
+    assert_eq!(indexes(&log), [1, 2, 3, 4]);
+    drop(log);
+    flip(&disk, second, 12);
+    let Err(Error::Damaged(all)) = Log::open(setup(&disk)).map(|_| ()) else {
+        panic!("opened");
+    };
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(all[0].what.contains("identifier"), "{}", all[0]);
+    let (from, to) = all[0].lsns.unwrap();
+    assert!(from <= second && second < to, "{}", all[0]);
+    // Only those below the next whole record can be missing.
+    let mut enough = setup(&disk);
+    enough.needed_above = Index(2);
+    assert_eq!(indexes(&Log::open(enough).unwrap().0), [3, 4]);
+}
+
+/// A whole record of this very file and place, but not the one that was made durable there.
+#[test]
+fn a_record_that_is_whole_but_another_is_refused() {
+    use super::super::format::{Envelope, FileHeader, HeaderKind, encode_record};
+    let disk = MemoryVfs::new();
+    let (log, _) = open(&disk);
+    for index in 1..=3 {
+        append_synced(&log, index, 60).unwrap();
+    }
+    log.step_identifiers().unwrap();
+    let records = read(&log, 1).unwrap();
+    drop(log);
+    let path = dir().join("00000001.log");
+    let unit = disk.read_file(&path).unwrap()[..4096].to_vec();
+    let meta = FileHeader::decode(HeaderKind::Log, &unit).unwrap().meta;
+    let forge = |index: u64, text: &str| {
+        let place = Envelope {
+            lsn: records[1].lsn,
+            watermark: records[1].lsn,
+            previous: Some(records[0].lsn),
+        };
+        let mut bytes = Vec::new();
+        let append = Append::new(RecordKind::Batch, Index(index), text.as_bytes());
+        encode_record(&mut bytes, meta.salt, &place, &append);
+        let forged = disk.fork();
+        assert!(forged.overwrite(&path, records[1].lsn.0 - meta.first_lsn.0, &bytes));
+        forged
+    };
+    for (index, text) in [(2, "record 2 of another life"), (3, "x"), (2, "")] {
+        let forged = forge(index, text);
+        let Err(Error::Damaged(all)) = Log::open(setup(&forged)).map(|_| ()) else {
+            panic!("{text:?} passed");
+        };
+        assert_eq!(all[0].lsns.unwrap().0, records[1].lsn, "{all:?}");
+        assert_eq!(all[0].indexes, Some((Index(2), Index(2))), "{all:?}");
+        let mut tolerant = setup(&forged);
+        tolerant.damage = DamagePolicy::Tolerate;
+        let (log, _) = Log::open(tolerant).unwrap();
+        let found: Vec<u64> = read(&log, 0)
+            .unwrap()
+            .iter()
+            .map(|one| one.index.0)
+            .collect();
+        assert_eq!(found, [1, 3]);
+    }
+}

@@ -56,9 +56,16 @@ fn run_step(log: &Log, history: &mut History, step: usize) -> Result<()> {
         done
     };
     match step {
-        0 | 2 | 9 => {
+        0 | 9 => {
             for index in next..next + 3 {
                 group(history, index, &[60], Durability::Disk)?;
+                history.sync(log)?;
+            }
+        }
+        2 => {
+            // Small ones that could share a unit, synced one by one.
+            for index in next..next + 3 {
+                group(history, index, &[60], Durability::Process)?;
                 history.sync(log)?;
             }
         }
@@ -75,6 +82,8 @@ fn run_step(log: &Log, history: &mut History, step: usize) -> Result<()> {
             for index in next..next + 8 {
                 group(history, index, &[900], Durability::Process)?;
             }
+            // What isn't durable must not be identified.
+            log.step_identifiers()?;
         }
         7 => {
             for index in next..next + 12 {
