@@ -88,7 +88,7 @@ fn tell(arguments: &Arguments, folder: &Folder, console: &mut Console) -> Outcom
 }
 
 /// Loads real files into a new store, and reads them back from a reopened one.
-fn load(arguments: &Arguments, store: &std::path::Path, screen: &mut Screen<'_>) -> Outcome<Files> {
+fn load(arguments: &Arguments, store: &Path, screen: &mut Screen<'_>) -> Outcome<Files> {
     screen.step("Load real files")?;
     let mut files = Files::find(
         arguments.input.as_deref(),
