@@ -108,6 +108,24 @@ fn scan_and_export_load_back_identical() {
 }
 
 #[test]
+fn a_value_larger_than_a_log_file_passes_and_small_puts_stay_small() {
+    let room = Room::new();
+    let value = vec![b'v'; 20 << 20];
+    room.feed(&room.store(), "put", &["large", "--file=-"], &value)
+        .fine();
+    assert!(room.run("get", &["large"]).fine().out == value);
+    room.run("verify", &NONE).fine();
+    let small = room.path("small");
+    room.run_on(&small, "put", &["k", "v"]).fine();
+    room.run_on(&small, "put", &["l", "w"]).fine();
+    let files = fs::read_dir(&small).unwrap();
+    let bytes: u64 = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(bytes < 8 << 20, "{bytes} bytes for two small records");
+}
+
+#[test]
 fn an_exported_file_is_replaced_only_if_asked_for() {
     let room = Room::new();
     room.put(&[("a", "1")]);

@@ -122,7 +122,15 @@ impl StoreArguments {
         open(self.options().read_only(true), console)
     }
 
-    /// Opens it to write.
+    /// Opens it for a single write.
+    pub fn open_for_one_write(&self, console: &Console, create: bool) -> Outcome<Db> {
+        // A log file is as long from the start as it may become; one write needs no more than this,
+        // and a larger value gets a file of its own.
+        let options = self.options().log_file_bytes(1 << 20);
+        open(options.create_if_missing(create), console)
+    }
+
+    /// Opens it to write a lot.
     pub fn open_to_write(&self, console: &Console, create: bool) -> Outcome<Db> {
         open(self.options().create_if_missing(create), console)
     }

@@ -28,7 +28,7 @@ pub struct Arguments {
 /// Removes the key, and returns when that is on disk. A key that isn't there is "not found".
 pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     let key = arguments.escaped.bytes(&arguments.key)?;
-    let db = arguments.store.open_to_write(console, false)?;
+    let db = arguments.store.open_for_one_write(console, false)?;
     let keyspace = db.keyspace(&arguments.keyspace.keyspace)?;
     let found = keyspace.contains(&key)?;
     if found {

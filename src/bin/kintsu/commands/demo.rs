@@ -12,7 +12,7 @@ mod records;
 mod screen;
 pub mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kintsu::{Db, Options};
@@ -52,14 +52,27 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
         return Err(Failure::Usage("--seconds goes from 0 to 3600".into()));
     }
     let folder = Folder::create(arguments.keep.as_deref())?;
+    let told = tell(arguments, &folder, console);
+    // What went wrong can be looked at; a reader who has gone away is nothing wrong.
+    let went_well = matches!(told, Ok(true) | Err(Failure::ClosedPipe));
+    folder.finish(went_well, console);
+    if told? {
+        Ok(())
+    } else {
+        Err(Failure::Told(exit::OTHER))
+    }
+}
+
+/// The whole story. Whether everything held.
+fn tell(arguments: &Arguments, folder: &Folder, console: &mut Console) -> Outcome<bool> {
     let store = folder.path().join("store");
     let mut screen = Screen::new(console);
     screen.title("Kintsu: what it keeps on the bad day")?;
     screen.line(&format!("the store is in {}", store.display()))?;
 
     let mut files = load(arguments, &store, &mut screen)?;
-    let kills = kill::run(arguments, &folder, &store, &mut files, &mut screen)?;
-    let damage = damage::run(&folder, &store, &files, &kills, &mut screen)?;
+    let kills = kill::run(arguments, folder, &store, &mut files, &mut screen)?;
+    let damage = damage::run(folder, &store, &files, &kills, &mut screen)?;
 
     let held = files.held() && kills.held() && damage.held();
     summary(&mut screen, &kills, held)?;
@@ -71,16 +84,11 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
             "damage": damage.to_json(),
         }))?;
     }
-    folder.finish(held, console)?;
-    if held {
-        Ok(())
-    } else {
-        Err(Failure::Told(exit::OTHER))
-    }
+    Ok(held)
 }
 
 /// Loads real files into a new store, and reads them back from a reopened one.
-fn load(arguments: &Arguments, store: &std::path::Path, screen: &mut Screen<'_>) -> Outcome<Files> {
+fn load(arguments: &Arguments, store: &Path, screen: &mut Screen<'_>) -> Outcome<Files> {
     screen.step("Load real files")?;
     let mut files = Files::find(
         arguments.input.as_deref(),

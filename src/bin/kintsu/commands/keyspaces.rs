@@ -42,7 +42,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
             .iter()
             .try_for_each(|name| writeln!(console, "{}", escape(name.as_bytes())));
     };
-    let db = arguments.store.open_to_write(console, false)?;
+    let db = arguments.store.open_for_one_write(console, false)?;
     let told = match action {
         Action::Create { name } => {
             db.create_keyspace(name)?;

@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     // Told before a store is created for nothing.
     format::check(&key, &value).map_err(Failure::Usage)?;
     let create = !arguments.no_create;
-    let db = arguments.store.open_to_write(console, create)?;
+    let db = arguments.store.open_for_one_write(console, create)?;
     let keyspace = keyspace_to_write(&db, &arguments.keyspace.keyspace, create)?;
     keyspace.put(&key, &value)?;
     db.close()?;

@@ -57,16 +57,13 @@ impl Folder {
         Ok(copy)
     }
 
-    /// Removes it, if all went well and nobody wants to keep it.
-    pub fn finish(mut self, held: bool, console: &Console) -> Outcome {
-        if self.keep || !held {
+    /// Removes it, unless something went wrong or somebody wants to keep it.
+    pub fn finish(mut self, went_well: bool, console: &Console) {
+        if self.keep || !went_well {
             self.keep = true;
-            console.note(
-                "note",
-                &format!("everything is kept in {}", self.path.display()),
-            );
+            let path = self.path.display();
+            console.note("note", &format!("everything is kept in {path}"));
         }
-        Ok(())
     }
 }
 
