@@ -3,7 +3,13 @@
 //!
 //! Nothing here goes to the disk itself but the building: reads come from the block cache, or from the
 //! page cache where a name says so.
-#![allow(dead_code, unused_imports, missing_docs, clippy::unwrap_used)]
+#![allow(
+    dead_code,
+    unused_imports,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stderr
+)]
 
 // A segment is no part of the public interface, so its room is compiled into the benchmark.
 #[path = "../src/codec/mod.rs"]

@@ -33,6 +33,16 @@ pub use types::{
     Version,
 };
 
+/// The fuzz targets: each takes a fuzzer's bytes and panics if a promise is broken.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::api::fuzz::engine_ops;
+    pub use crate::manifest::fuzz::manifest_reader;
+    pub use crate::segment::fuzz::segment_reader;
+    pub use crate::wal::fuzz::wal_recovery;
+}
+
 /// What is on disk, shown as it is, damage included: for tools.
 pub mod inspect {
     pub use crate::manifest::{

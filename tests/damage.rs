@@ -66,7 +66,7 @@ const WORKLOAD: &[Step] = &[
 
 const IDENTIFIERS: &[Step] = &[Step::Advance(20), Step::All(Job::SyncIdentifiers)];
 
-fn sample(name: &'static str, seed: u64, steps: &[&[Step]]) -> Sample {
+fn take_sample(name: &'static str, seed: u64, steps: &[&[Step]]) -> Sample {
     let mut driver = Driver::new(Machine::new(seed));
     for steps in steps {
         driver.run(steps).unwrap();
@@ -83,11 +83,11 @@ fn sample(name: &'static str, seed: u64, steps: &[&[Step]]) -> Sample {
 }
 
 fn killed() -> Sample {
-    sample("killed", 17, &[WORKLOAD, IDENTIFIERS])
+    take_sample("killed", 17, &[WORKLOAD, IDENTIFIERS])
 }
 
 fn closed() -> Sample {
-    sample("closed", 17, &[WORKLOAD, &[Step::Close]])
+    take_sample("closed", 17, &[WORKLOAD, &[Step::Close]])
 }
 
 /// How an attempt to read everything ended.
@@ -331,7 +331,7 @@ fn every_block_misplaced_or_stale() {
     let sample = killed();
     let earlier: Vec<Vec<(String, Vec<u8>)>> = (6..WORKLOAD.len())
         .step_by(3)
-        .map(|steps| self::sample("earlier", 17, &[&WORKLOAD[..steps]]).files)
+        .map(|steps| take_sample("earlier", 17, &[&WORKLOAD[..steps]]).files)
         .collect();
     let mut tally = Tally::default();
     for (name, bytes) in &sample.files {
@@ -388,7 +388,7 @@ fn every_cut() {
 #[test]
 fn every_file_replaced() {
     for sample in [killed(), closed()] {
-        let other = self::sample("other", 18, &[WORKLOAD, IDENTIFIERS]);
+        let other = take_sample("other", 18, &[WORKLOAD, IDENTIFIERS]);
         let mut tally = Tally::default();
         for (name, bytes) in &sample.files {
             let mut contents: Vec<(&str, Option<Vec<u8>>)> = vec![
@@ -483,7 +483,7 @@ fn rot_in_the_last_group() {
         } else {
             &[WORKLOAD]
         };
-        let sample = self::sample("last group", 17, steps);
+        let sample = take_sample("last group", 17, steps);
         let (name, bytes) = sample
             .files
             .iter()

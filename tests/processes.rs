@@ -129,7 +129,7 @@ fn two_processes_at_one_store() {
 fn a_reader_beside_a_live_writer() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Child::start("load", folder.path());
-    let mut told = vec![0; WRITERS];
+    let mut told = [0; WRITERS];
     let mut seen = vec![0; WRITERS];
     let rounds = 60 * scale();
     let mut segments = 0;
@@ -281,7 +281,8 @@ fn million(name: &str, role: &str) {
     let db = child::million_options(folder.path(), role).open().unwrap();
     let opened = clock.elapsed();
     let report = db.recovery_report().clone();
-    let counted = db.range(..).unwrap().map(|item| item.unwrap()).count() as u64;
+    let counted = db.range(..).unwrap().inspect(|item| assert!(item.is_ok()));
+    let counted = counted.count() as u64;
     assert_eq!(counted, count);
     let mut rng = SeededRng::new(3);
     for _ in 0..20_000 {

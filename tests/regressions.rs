@@ -11,7 +11,7 @@ mod support;
 
 use std::time::Duration;
 
-use kintsu::testing::{Fault, FaultKind, OperationKind};
+use kintsu::testing::{Fault, FaultKind, OperationKind, TearUnit};
 use kintsu::{Durability, Error, Job, Options, WriteBatch};
 
 use support::store::Machine;
@@ -78,6 +78,38 @@ fn a_latched_store_compacts_no_more() {
         "{compacted:?}"
     );
     assert_eq!(machine.faults.changes(), changes);
+}
+
+/// What an open had found in the folder without its being durable (the sync of the folder had failed
+/// before) made it remove segments that the manifest, after a loss of power, still named.
+#[test]
+fn an_open_removes_nothing_before_its_manifest_is_durable() {
+    let mut compactions_failed = 0;
+    for n in 1..6 {
+        let machine = Machine::new(n);
+        let db = machine.options().open().unwrap();
+        for value in [b"old", b"new"] {
+            db.put("key", value).unwrap();
+            db.flush().unwrap();
+        }
+        db.close().unwrap();
+        // Compaction publishes a new generation of the manifest, and its names get lost.
+        let db = machine.options().open().unwrap();
+        let sync = Fault::once(n, FaultKind::Io).only(&[OperationKind::SyncDir]);
+        machine.faults.inject(sync);
+        let compacted = db.step(Job::Compact);
+        drop(db);
+        machine.faults.clear_faults();
+        compactions_failed += u64::from(matches!(compacted, Err(Error::OutcomeUnknown { .. })));
+        let db = machine.options().open().unwrap();
+        while db.step(Job::Reclaim).unwrap() {}
+        for seed in 0..10 {
+            let machine = machine.rebooted(machine.memory.crash(seed, TearUnit::Page));
+            let db = machine.options().open().unwrap();
+            assert_eq!(db.get("key").unwrap().as_deref(), Some(&b"new"[..]));
+        }
+    }
+    assert!(compactions_failed > 0);
 }
 
 /// A lock that was let go of by closing its file alone was still held by whatever child another thread

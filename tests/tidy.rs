@@ -57,16 +57,10 @@ const ROOMS: &[rooms::Row] = &[
 ];
 
 /// Files above the soft limit, each with its lines (tests not counted). A figure may only shrink.
-const FILES_ABOVE_SOFT: &[(&str, usize)] = &[
-    ("src/memtable/skiplist/mod.rs", 555),
-    ("src/segment/block.rs", 526),
-];
+const FILES_ABOVE_SOFT: &[(&str, usize)] = &[];
 
 /// Functions above the limit (`path::name`), each with its lines. A figure may only shrink.
-const FUNCTIONS_ABOVE_MAX: &[(&str, usize)] = &[(
-    "src/memtable/tests.rs::concurrent_inserts_are_seen_in_order_and_stay",
-    90,
-)];
+const FUNCTIONS_ABOVE_MAX: &[(&str, usize)] = &[];
 
 /// What is read, from the project's folder. A package as published lacks some of it.
 const FOLDERS: [&str; 8] = [

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::testing::fuzz::engine_ops(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::fuzzing::engine_ops(data));

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::testing::fuzz::manifest_reader(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::fuzzing::manifest_reader(data));

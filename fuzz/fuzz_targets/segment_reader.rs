@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::testing::fuzz::segment_reader(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::fuzzing::segment_reader(data));

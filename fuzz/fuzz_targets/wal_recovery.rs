@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::testing::fuzz::wal_recovery(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kintsu::fuzzing::wal_recovery(data));

@@ -2,6 +2,8 @@
 
 mod bounds;
 mod db;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod keyspace;
 mod range;
 mod salvage;

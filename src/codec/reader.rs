@@ -74,7 +74,8 @@ impl<'a> Reader<'a> {
             return Some(u64::from(first));
         }
         let mut value = u64::from(first & 0x7f);
-        for (at, &byte) in self.bytes.iter().enumerate().take(10).skip(1) {
+        let mut at = 1;
+        while let Some(&byte) = self.bytes.get(at) {
             let bits = u64::from(byte & 0x7f);
             if at == 9 && bits > 1 {
                 return None;
@@ -84,8 +85,12 @@ impl<'a> Reader<'a> {
                 if byte == 0 {
                     return None;
                 }
-                self.bytes = &self.bytes[at + 1..];
+                self.bytes = self.bytes.get(at + 1..)?;
                 return Some(value);
+            }
+            at += 1;
+            if at == 10 {
+                return None;
             }
         }
         None

@@ -186,7 +186,10 @@ impl Engine {
             .map(|s| crate::segment::file_name(s.meta().number))
             .collect();
         drop(free);
-        names.append(&mut self.orphans.lock());
+        // What an open found may not be what the disk holds: only an edit makes it so.
+        if self.manifest.lock().has_begun_generation() {
+            names.append(&mut self.orphans.lock());
+        }
         for name in &names {
             // A file that can't be removed is found again, and tried again, by the next open.
             let _ = self.options.vfs.remove(&self.options.path.join(name));

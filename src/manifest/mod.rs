@@ -15,6 +15,8 @@
 
 mod encoding;
 mod format;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod inspect;
 mod merge;
 mod reading;
@@ -122,8 +124,10 @@ impl Manifest {
     /// with the same result. For writing, the files and the folder are synced first and then read past
     /// the page cache, where the disk has a way to do that.
     ///
-    /// Until the first edit has been applied, the files of the store must be left alone even if the
-    /// state doesn't name them: a copy that the disk couldn't read this time may name them next time.
+    /// Until the first edit has been applied ([`Manifest::has_begun_generation`]), the files of the
+    /// store must be left alone even if the state doesn't name them: the names of the manifest's own
+    /// files can be in the cache alone if a sync of the folder failed before, and a copy that the disk
+    /// couldn't read this time may be readable next time. Then the next open can see the edit before.
     ///
     /// # Errors
     /// `NotAStore`, `NewerFormat`, what the disk answers, and `Damaged` if what can't be read in one
@@ -169,6 +173,13 @@ impl Manifest {
     #[must_use]
     pub fn position(&self) -> (u64, u64) {
         (self.generation, self.sequence)
+    }
+
+    /// Whether this process has begun a generation, so that what [`Manifest::state`] doesn't name is
+    /// named by nothing that a later open can find.
+    #[must_use]
+    pub fn has_begun_generation(&self) -> bool {
+        self.active.is_some()
     }
 
     /// Does a list of changes in one step: after `Ok` all of them are durable in both copies; after an

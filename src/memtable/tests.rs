@@ -190,7 +190,7 @@ proptest! {
             }
         }
         assert_same(&table, &model);
-        for ((key, Reverse(version)), _) in &model {
+        for (key, Reverse(version)) in model.keys() {
             assert_same_at(&table, &model, key, *version);
         }
         for (key, at) in &probes {
@@ -294,96 +294,142 @@ fn many_versions_of_one_key() {
     assert_eq!(table.get(b"kex", Version::MAX), None);
 }
 
-#[test]
-fn concurrent_inserts_are_seen_in_order_and_stay() {
-    const WRITERS: u64 = 4;
-    let each: u64 = if cfg!(miri) { 40 } else { 20_000 };
-    let table = Arc::new(Memtable::new());
-    let written: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
-    // Writers 0 and 1 scatter, 2 ascends beyond all others, 3 goes in sorted runs. All of them also
-    // insert the same entries as their neighbour, every so often.
-    let key = |writer: u64, n: u64| match writer {
-        2 => format!("z{n:08}").into_bytes(),
-        3 => format!("common-prefix-{n:08}").into_bytes(),
-        _ => (n * WRITERS + writer)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .to_be_bytes()
-            .to_vec(),
-    };
-    let insert = |writer: u64, n: u64| {
-        let key = key(writer, n);
-        table.insert(put(&key, version(n + 1, writer as u32), &key));
-        if n % 5 == 0 {
-            let shared = n.to_be_bytes();
-            table.insert(put(&shared, version(n + 1, 9), &shared));
+const WRITERS: u64 = 4;
+
+/// Writers that insert entries of their own side by side, and what they have inserted.
+struct Race {
+    table: Arc<Memtable>,
+    written: [AtomicU64; WRITERS as usize],
+    each: u64,
+}
+
+impl Race {
+    /// Writers 0 and 1 scatter, 2 ascends beyond all others, 3 goes in sorted runs.
+    fn key(writer: u64, n: u64) -> Vec<u8> {
+        match writer {
+            2 => format!("z{n:08}").into_bytes(),
+            3 => format!("common-prefix-{n:08}").into_bytes(),
+            _ => {
+                let scattered = (n * WRITERS + writer).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                scattered.to_be_bytes().to_vec()
+            }
         }
-        written[writer as usize].store(n + 1, Ordering::Release);
-    };
-    let check_all = || {
-        let floor: Vec<u64> = written.iter().map(|n| n.load(Ordering::Acquire)).collect();
-        let mut seen = [0u64; 10];
-        let last = std::cell::RefCell::new(None::<(Vec<u8>, Version)>);
-        let seen_cell = std::cell::RefCell::new(&mut seen);
-        collect_forward(&table, |entry| {
+    }
+
+    fn write(&self, writer: u64) {
+        let step = if writer == 3 { 16 } else { 1 };
+        for first in (0..self.each).step_by(step) {
+            let end = self.each.min(first + step as u64);
+            let keys: Vec<_> = (first..end).map(|n| (n, Self::key(writer, n))).collect();
+            let entries = keys
+                .iter()
+                .map(|(n, key)| put(key, version(n + 1, writer as u32), key));
+            if writer == 3 {
+                self.table.insert_sorted(entries);
+            } else {
+                entries.for_each(|entry| self.table.insert(entry));
+            }
+            // What others insert as well, key and version: every writer comes by here.
+            let shared = (first / 5).to_be_bytes();
+            self.table
+                .insert(put(&shared, version(first % 5, 9), &shared));
+            self.written[writer as usize].store(end, Ordering::Release);
+        }
+    }
+
+    /// Reads until all is written.
+    fn read(&self, reader: u64) {
+        let written = |writer: u64| self.written[writer as usize].load(Ordering::Acquire);
+        let mut turn = reader;
+        while (0..WRITERS).any(|writer| written(writer) < self.each) {
+            turn += 1;
+            let writer = turn % WRITERS;
+            if let Some(n) = written(writer).checked_sub(1 + turn % 7) {
+                let key = Self::key(writer, n);
+                let entry = self.table.get(&key, Version::MAX).expect("was inserted");
+                assert_eq!(entry.version, version(n + 1, writer as u32));
+            }
+            if turn.is_multiple_of(self.each / 4) {
+                self.check_all();
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Checks that all is there, in order; returns how many entries each writer has, and how many are
+    /// shared.
+    fn check_all(&self) -> [u64; 10] {
+        let floor = self.written.each_ref().map(|n| n.load(Ordering::Acquire));
+        let mut seen = [0; 10];
+        let mut last: Option<(Vec<u8>, Version)> = None;
+        let mut cursor = self.table.cursor();
+        cursor.seek_to_first().unwrap();
+        while let Some(entry) = cursor.entry() {
             assert_eq!(entry.key, entry.value);
-            let this = (entry.key.to_vec(), entry.version);
-            if let Some((key, version)) = last.borrow_mut().replace(this) {
+            seen[entry.version.position as usize] += 1;
+            if let Some((key, version)) = last.replace((entry.key.to_vec(), entry.version)) {
                 let order = crate::types::order(&key, version, entry.key, entry.version);
                 assert_eq!(order, std::cmp::Ordering::Less);
             }
-            seen_cell.borrow_mut()[entry.version.position as usize] += 1;
-        });
-        for (writer, floor) in floor.iter().enumerate() {
-            assert!(
-                seen[writer] >= *floor,
-                "writer {writer}: {} of {floor}",
-                seen[writer]
-            );
+            cursor.next().unwrap();
+        }
+        for (seen, floor) in seen.iter().zip(floor) {
+            assert!(*seen >= floor, "{seen} of {floor}");
         }
         seen
+    }
+}
+
+#[test]
+fn concurrent_inserts_are_seen_in_order_and_stay() {
+    let each = if cfg!(miri) { 40 } else { 10_000 };
+    let race = Race {
+        table: Arc::new(Memtable::new()),
+        written: Default::default(),
+        each,
     };
     thread::scope(|scope| {
+        let race = &race;
         for writer in 0..WRITERS {
-            let (insert, table, written, key) = (&insert, &table, &written, &key);
-            scope.spawn(move || {
-                if writer < 3 {
-                    return (0..each).for_each(|n| insert(writer, n));
-                }
-                for first in (0..each).step_by(16) {
-                    let keys: Vec<_> = (first..each.min(first + 16))
-                        .map(|n| (n, key(3, n)))
-                        .collect();
-                    let entries = keys.iter().map(|(n, key)| put(key, version(n + 1, 3), key));
-                    table.insert_sorted(entries);
-                    written[3].store(each.min(first + 16), Ordering::Release);
-                }
-            });
+            scope.spawn(move || race.write(writer));
         }
-        for reader in 0..2u64 {
-            let (written, key, table, check_all) = (&written, &key, &table, &check_all);
+        for reader in 0..2 {
+            scope.spawn(move || race.read(reader));
+        }
+    });
+    let seen = race.check_all();
+    assert_eq!(seen[..WRITERS as usize], [each; WRITERS as usize]);
+    assert_eq!(seen[9], each);
+    assert_eq!(race.table.entries() as u64, (WRITERS + 1) * each);
+}
+
+#[test]
+fn concurrent_versions_of_few_keys_are_all_there() {
+    let each: u64 = if cfg!(miri) { 30 } else { 4_000 };
+    let keys = [&b""[..], b"a", b"a\0"];
+    let table = Arc::new(Memtable::new());
+    thread::scope(|scope| {
+        for writer in 0..4u32 {
+            let table = &table;
             scope.spawn(move || {
-                let mut turn = reader;
-                while written.iter().any(|n| n.load(Ordering::Acquire) < each) {
-                    turn += 1;
-                    let writer = turn % WRITERS;
-                    let n = written[writer as usize].load(Ordering::Acquire);
-                    if let Some(n) = n.checked_sub(1 + turn % 7) {
-                        let key = key(writer, n);
-                        let entry = table.get(&key, Version::MAX).expect("was inserted");
-                        assert_eq!(entry.version, version(n + 1, writer as u32));
-                    }
-                    if turn % (each / 4) == 0 {
-                        check_all();
-                    }
-                    thread::yield_now();
+                for n in 0..each {
+                    let key = keys[n as usize % 3];
+                    table.insert(put(key, version(n, writer), &n.to_be_bytes()));
+                    // What this thread has inserted is there at once, and nothing older in its stead.
+                    let got = table.get(key, version(n, writer)).unwrap();
+                    assert_eq!(got.version, version(n, writer));
                 }
             });
         }
     });
-    let seen = check_all();
-    assert_eq!(seen[..4], [each; 4]);
-    assert_eq!(seen[9], each.div_ceil(5));
-    assert_eq!(table.entries() as u64, 4 * each + each.div_ceil(5));
+    let mut model = Model::new();
+    for n in 0..each {
+        for writer in 0..4 {
+            let key = (keys[n as usize % 3].to_vec(), Reverse(version(n, writer)));
+            model.insert(key, (EntryKind::Put, n.to_be_bytes().to_vec()));
+        }
+    }
+    assert_same(&table, &model);
 }
 
 #[test]

@@ -17,6 +17,8 @@ mod cache;
 mod cursor;
 mod filter;
 mod format;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod index;
 mod inspect;
 mod reader;

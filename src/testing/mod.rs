@@ -36,10 +36,14 @@
 //! ```
 
 mod clock;
+mod edit;
 mod entropy;
+mod input;
 
 pub use self::clock::ManualClock;
+pub(crate) use self::edit::{edit_bytes, edit_file};
 pub use self::entropy::SeededEntropy;
+pub(crate) use self::input::Input;
 pub use crate::vfs::{
     Fault, FaultKind, FaultVfs, LostPages, MemoryVfs, OperationKind, SeededRng, SyncFailure,
     TearUnit,

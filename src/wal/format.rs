@@ -10,7 +10,7 @@
 mod file_header;
 mod record;
 
-pub(crate) use file_header::{FileHeader, HeaderFault, HeaderKind, is_plausible};
+pub(crate) use file_header::{FileHeader, HeaderFault, HeaderKind, NUMBER_MAX, is_plausible};
 pub(crate) use record::{
     Envelope, RECORD_HEADER_BYTES_MAX, RecordHeader, decode_header, encode_record, payload_matches,
     record_bytes,

@@ -154,7 +154,19 @@ pub(crate) fn decode_unit(file: FileId, offset: u64, unit: &[u8]) -> UnitState {
     }
 }
 
-fn decode_checked(file: FileId, offset: u64, unit: &[u8]) -> Option<IdentifierUnit> {
+/// What stands before a unit's entries.
+struct Prefix<'a> {
+    count: usize,
+    sealed: bool,
+    first: Lsn,
+    end: Lsn,
+    index: u64,
+    term: u64,
+    entries: &'a [u8],
+}
+
+/// Checks a unit's checksum, and reads all but its entries.
+fn decode_prefix(file: FileId, offset: u64, unit: &[u8]) -> Option<Prefix<'_>> {
     let (checksum, body) = unit.split_first_chunk::<CHECKSUM_BYTES>()?;
     if unit.len() != UNIT || u64::from_le_bytes(*checksum) != block_checksum(file, offset, body) {
         return None;
@@ -164,17 +176,28 @@ fn decode_checked(file: FileId, offset: u64, unit: &[u8]) -> Option<IdentifierUn
     let flags = reader.u8()?;
     let _reserved = reader.u8()?;
     let used = usize::try_from(reader.u32()?).ok()?;
-    let first = Lsn(reader.u64()?);
-    let end = Lsn(reader.u64()?);
-    let mut index = reader.u64()?;
-    let mut term = reader.u64()?;
-    let mut reader = Reader::new(unit.get(PREFIX_BYTES..used)?);
-    if count * ENTRY_BYTES_MIN > reader.rest().len() || flags & !FLAG_SEALED != 0 {
-        return None;
-    }
-    let mut identifiers = Vec::with_capacity(count);
-    let mut at = first;
-    for _ in 0..count {
+    let entries = unit.get(PREFIX_BYTES..used)?;
+    let prefix = Prefix {
+        count,
+        sealed: flags & FLAG_SEALED != 0,
+        first: Lsn(reader.u64()?),
+        end: Lsn(reader.u64()?),
+        index: reader.u64()?,
+        term: reader.u64()?,
+        entries,
+    };
+    let is_sane = flags & !FLAG_SEALED == 0
+        && prefix.first <= prefix.end
+        && count * ENTRY_BYTES_MIN <= entries.len();
+    is_sane.then_some(prefix)
+}
+
+/// Reads a unit's entries.
+fn decode_entries(prefix: &Prefix<'_>, identifiers: &mut Vec<Identifier>) -> Option<()> {
+    let mut reader = Reader::new(prefix.entries);
+    let (mut index, mut term) = (prefix.index, prefix.term);
+    let mut at = prefix.first;
+    for _ in 0..prefix.count {
         let lsn = Lsn(at.0.checked_add(reader.varint()?)?);
         let bytes = reader.varint()?;
         let kind = RecordKind::from_byte(reader.u8()?)?;
@@ -191,10 +214,17 @@ fn decode_checked(file: FileId, offset: u64, unit: &[u8]) -> Option<IdentifierUn
             checksum,
         });
     }
-    (reader.is_empty() && at <= end).then_some(IdentifierUnit {
-        first,
-        end,
-        sealed: flags & FLAG_SEALED != 0,
+    (reader.is_empty() && at <= prefix.end).then_some(())
+}
+
+fn decode_checked(file: FileId, offset: u64, unit: &[u8]) -> Option<IdentifierUnit> {
+    let prefix = decode_prefix(file, offset, unit)?;
+    let mut identifiers = Vec::with_capacity(prefix.count);
+    decode_entries(&prefix, &mut identifiers)?;
+    Some(IdentifierUnit {
+        first: prefix.first,
+        end: prefix.end,
+        sealed: prefix.sealed,
         identifiers,
     })
 }
@@ -219,7 +249,9 @@ pub(crate) struct IdentifierTable {
     bad_units: Vec<u64>,
     sealed: Option<Lsn>,
     start: Lsn,
+    /// Which unit `current` is of, and which of its records is likely to be asked for next.
     at: usize,
+    next: usize,
     current: Vec<Identifier>,
 }
 
@@ -249,30 +281,32 @@ impl IdentifierTable {
             sealed: None,
             start,
             at: usize::MAX,
+            next: 0,
             current: Vec::new(),
         };
         let mut pending = Vec::new();
         for (unit, offset) in bytes.chunks(UNIT).zip((0..).step_by(UNIT)).skip(1) {
-            match decode_unit(file, offset, unit) {
-                UnitState::Empty => pending.push(offset),
-                UnitState::Good(unit) if unit.first >= table.end() && table.sealed.is_none() => {
-                    // Whatever stands before a good unit was written before it.
-                    table.bad_units.append(&mut pending);
-                    if unit.first > table.end() {
-                        table.lost.push((table.end(), unit.first));
-                    }
-                    table.places.push(Place {
-                        offset: offset as usize,
-                        first: unit.first,
-                        end: unit.end,
-                    });
-                    table.sealed = unit.sealed.then_some(unit.end);
-                }
-                UnitState::Good(_) | UnitState::Bad => {
-                    table.bad_units.append(&mut pending);
-                    table.bad_units.push(offset);
-                }
+            if unit.iter().all(|&byte| byte == 0) {
+                pending.push(offset);
+                continue;
             }
+            // Whatever stands before this unit was written before it.
+            table.bad_units.append(&mut pending);
+            let found = decode_prefix(file, offset, unit);
+            let follows = |unit: &Prefix<'_>| unit.first >= table.end() && table.sealed.is_none();
+            let Some(unit) = found.filter(follows) else {
+                table.bad_units.push(offset);
+                continue;
+            };
+            if unit.first > table.end() {
+                table.lost.push((table.end(), unit.first));
+            }
+            table.places.push(Place {
+                offset: offset as usize,
+                first: unit.first,
+                end: unit.end,
+            });
+            table.sealed = unit.sealed.then_some(unit.end);
         }
         table.bytes = bytes;
         table
@@ -318,8 +352,19 @@ impl IdentifierTable {
         match self.load(lsn) {
             None => Lookup::Lost,
             Some(()) => {
-                let found = self.current.binary_search_by_key(&lsn, |one| one.lsn);
-                found.map_or(Lookup::Unlisted, |at| Lookup::Listed(self.current[at]))
+                // Mostly they are asked for one after the other.
+                let next = self.current.get(self.next).filter(|one| one.lsn == lsn);
+                if let Some(&one) = next {
+                    self.next += 1;
+                    return Lookup::Listed(one);
+                }
+                match self.current.binary_search_by_key(&lsn, |one| one.lsn) {
+                    Ok(at) => {
+                        self.next = at + 1;
+                        Lookup::Listed(self.current[at])
+                    }
+                    Err(_) => Lookup::Unlisted,
+                }
             }
         }
     }
@@ -363,11 +408,16 @@ impl IdentifierTable {
             return;
         }
         self.at = at;
+        self.next = 0;
         self.current.clear();
         let offset = self.places[at].offset;
         let unit = self.bytes.get(offset..offset + UNIT).unwrap_or_default();
-        if let UnitState::Good(unit) = decode_unit(self.file, offset as u64, unit) {
-            self.current = unit.identifiers;
+        let prefix = decode_prefix(self.file, offset as u64, unit);
+        let whole = prefix.and_then(|prefix| decode_entries(&prefix, &mut self.current));
+        if whole.is_none() {
+            // Entries that make no sense under a right checksum: no writer of ours did that. It lists
+            // nothing, so that what it should list counts as misplaced.
+            self.current.clear();
         }
     }
 }

@@ -35,6 +35,8 @@
 mod create;
 mod folder;
 mod format;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod identifiers;
 mod identify;
 mod inspect;

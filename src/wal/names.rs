@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::types::LogNumber;
 
+use super::format::NUMBER_MAX;
+
 /// What a file of the log is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NameKind {
@@ -38,7 +40,8 @@ pub(crate) fn parse(name: &str) -> Option<(LogNumber, NameKind)> {
         _ => return None,
     };
     let number: u64 = digits.parse().ok()?;
-    (number > 0 && format!("{number:08}") == digits).then_some((LogNumber(number), kind))
+    ((1..=NUMBER_MAX).contains(&number) && format!("{number:08}") == digits)
+        .then_some((LogNumber(number), kind))
 }
 
 #[cfg(test)]
@@ -48,7 +51,7 @@ mod tests {
     #[test]
     fn only_the_names_that_are_given_are_read() {
         let dir = Path::new("/d");
-        for number in [1, 99_999_999, 100_000_000, u64::MAX].map(LogNumber) {
+        for number in [1, 99_999_999, 100_000_000, NUMBER_MAX].map(LogNumber) {
             for (path, kind) in [
                 (log_path(dir, number), NameKind::Log),
                 (identifiers_path(dir, number), NameKind::Identifiers),
@@ -75,6 +78,7 @@ mod tests {
             "00000001.logs",
             "00000001.log.tmp.tmp",
             "99999999999999999999.log",
+            "18446744073709551615.log",
         ] {
             assert_eq!(parse(name), None, "{name}");
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::error::{Damage, Error, Result};
 use crate::types::{Index, LogFileMeta, Lsn, StreamId, Term};
-use crate::vfs::{Access, File, Vfs};
+use crate::vfs::{Access, Vfs};
 
 use super::format::{
     RECORD_HEADER_BYTES_MAX, RecordHeader, RecordKind, UNIT_BYTES, decode_header, payload_matches,
@@ -19,10 +19,13 @@ use super::format::{
 use super::names;
 use super::options::{DamagePolicy, LogSetup};
 use super::recovery::Hole;
+use super::source::Source;
 use super::timeline::Timeline;
 
-/// How much is read at once.
-const CHUNK_BYTES: usize = 512 << 10;
+/// How much is read at first: few may want more than one record.
+const CHUNK_BYTES_MIN: usize = 32 << 10;
+/// How much is read at once in the end; each read takes twice as much as the one before.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// A record, as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub struct Record {
     pub client: u64,
     /// Which of the client's requests.
     pub sequence: u64,
-    /// What was appended. Shares its memory with the chunk of log it was read in (up to 512 KiB, or the
+    /// What was appended. Shares its memory with the chunk of log it was read in (up to 1 MiB, or the
     /// record's own size): copy it if it is to be kept for long.
     pub payload: Bytes,
 }
@@ -68,8 +71,9 @@ pub struct LogReader {
     timeline: Timeline,
     holes: Arc<[Hole]>,
     parts: VecDeque<Part>,
-    file: Option<Arc<dyn File>>,
+    file: Option<Source>,
     chunk: Bytes,
+    chunk_bytes: usize,
     /// Where in its file the chunk begins.
     chunk_at: u64,
     /// The record before; unknown at the start and after a hole.
@@ -126,6 +130,7 @@ impl LogReader {
             parts,
             file: None,
             chunk: Bytes::new(),
+            chunk_bytes: CHUNK_BYTES_MIN,
             chunk_at: 0,
             last: None,
         })
@@ -180,10 +185,8 @@ impl LogReader {
 
     /// Jumps over a place that was damaged when the log was opened, if that may be.
     fn skip_hole(&mut self, at: Lsn) -> Result<bool> {
-        let ahead = Lsn(round_up(at.0));
         let after = self.holes.partition_point(|hole| hole.to <= at);
         let Some(hole) = self.holes.get(after).filter(|hole| hole.from <= at) else {
-            let _ = ahead;
             return Ok(false);
         };
         if let (Some(damage), false) = (&hole.damage, self.tolerant) {
@@ -272,24 +275,22 @@ impl LogReader {
         {
             return Ok(self.chunk.slice(at..));
         }
-        let file = match &self.file {
-            Some(file) => Arc::clone(file),
-            None => self.open()?,
-        };
-        let Some(part) = self.parts.front() else {
+        if self.file.is_none() {
+            self.file = Some(self.open()?);
+        }
+        let Some(file) = &self.file else {
             return Ok(Bytes::new());
         };
-        let mut chunk = vec![0; want.max(CHUNK_BYTES.min(rest))];
-        let read = file
-            .read_at(&mut chunk, offset)
-            .map_err(|e| Error::io("read", &part.path, e))?;
+        let mut chunk = vec![0; want.max(self.chunk_bytes.min(rest))];
+        let read = file.read(&mut chunk, offset)?;
         chunk.truncate(read);
         self.chunk = Bytes::from(chunk);
         self.chunk_at = offset;
+        self.chunk_bytes = CHUNK_BYTES_MAX.min(2 * self.chunk_bytes);
         Ok(self.chunk.clone())
     }
 
-    fn open(&mut self) -> Result<Arc<dyn File>> {
+    fn open(&self) -> Result<Source> {
         let Some(part) = self.parts.front() else {
             return Err(Error::Closed);
         };
@@ -301,8 +302,6 @@ impl LogReader {
             },
             _ => Error::io("open", &part.path, e),
         })?;
-        self.file = Some(Arc::clone(&file));
-        self.chunk = Bytes::new();
-        Ok(file)
+        Source::new(&part.path, file, self.tolerant)
     }
 }

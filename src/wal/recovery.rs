@@ -67,12 +67,18 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(setup: &LogSetup<'_>) -> Result<Recovered> {
     let mut found = recover_once(setup);
     if setup.access == LogAccess::ReadOnly {
-        // A live writer may have been at work between one read and the next.
+        // A live writer may have been at work between one read and the next. Damage that stays the same
+        // is believed.
         for _ in 1..LOOKS_MAX {
             if !is_doubtful(&found) {
                 break;
             }
-            found = recover_once(setup);
+            let again = recover_once(setup);
+            let same = damage_of(&again) == damage_of(&found);
+            found = again;
+            if same {
+                break;
+            }
         }
     }
     let found = found?;
@@ -87,6 +93,15 @@ fn is_doubtful(found: &Result<Recovered>) -> bool {
         Ok(found) => !found.report.damage.is_empty(),
         Err(Error::Damaged(_) | Error::Io { .. }) => true,
         Err(_) => false,
+    }
+}
+
+/// What a look found to be damaged; `None` if it couldn't be taken.
+fn damage_of(found: &Result<Recovered>) -> Option<&[Damage]> {
+    match found {
+        Ok(found) => Some(&found.report.damage),
+        Err(Error::Damaged(damage)) => Some(damage),
+        Err(_) => None,
     }
 }
 
@@ -141,7 +156,7 @@ fn recover_once(setup: &LogSetup<'_>) -> Result<Recovered> {
         void: litter(&folder, &void, setup),
         timeline,
         holes,
-        next_number: LogNumber(folder.number_max.0 + 1),
+        next_number: LogNumber(folder.number_max.0.saturating_add(1)),
         next_lsn: folder.lsn_end.max(Lsn(UNIT_BYTES)),
         report,
     })

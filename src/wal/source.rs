@@ -49,11 +49,6 @@ impl Source {
         self.len
     }
 
-    /// The file's path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Fills `buffer` from `offset`; returns how much there was before the end of the file.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let Some((from, direct)) = &self.direct else {

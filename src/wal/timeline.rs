@@ -125,7 +125,7 @@ impl Timeline {
         self.last = mark.index;
         self.last_term = mark.term;
         self.last_time_us = self.last_time_us.max(mark.time_us);
-        let spaced = |point: &Point| mark.lsn.0 - point.lsn.0 >= POINT_BYTES;
+        let spaced = |point: &Point| mark.lsn.0.saturating_sub(point.lsn.0) >= POINT_BYTES;
         if mark.kind != RecordKind::Truncate && self.points.back().is_none_or(spaced) {
             let (lsn, index) = (mark.lsn, mark.index);
             self.points.push_back(Point { lsn, index });
@@ -193,11 +193,12 @@ impl Timeline {
             .is_none_or(|event| event.index > index)
     }
 
-    /// The highest index below `end` (a file's end, say) that counts, or less; given the last index
-    /// that counted there when it was written.
-    pub fn top_before(&self, end: Lsn, top: Index) -> Index {
+    /// The highest index before the position `end` (a file's end, say) that counts; given the last index
+    /// that counted there when it was written. What was superseded only after the position `durable`
+    /// still counts: a crash may bring it back.
+    pub fn top_before(&self, end: Lsn, top: Index, durable: Lsn) -> Index {
         let later = self.events.partition_point(|event| event.lsn < end);
-        let event = self.events.get(later);
+        let event = self.events.get(later).filter(|event| event.lsn < durable);
         event.map_or(top, |event| top.min(Index(event.index.0.saturating_sub(1))))
     }
 

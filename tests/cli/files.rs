@@ -32,7 +32,7 @@ fn contents(root: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     found
 }
 
-fn arguments<'a>(folder: &'a Path, more: &[&'a str]) -> Vec<&'a OsStr> {
+fn arguments<'a>(folder: &'a Path, more: &'a [&'a str]) -> Vec<&'a OsStr> {
     let mut all = vec![OsStr::new("--files"), folder.as_os_str()];
     all.extend(more.iter().map(OsStr::new));
     all

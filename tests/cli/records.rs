@@ -186,9 +186,10 @@ fn malformed_lines_are_named_and_what_came_before_is_kept() {
         let room = Room::new();
         let format = format!("--format={format}");
         let ended = room.feed(&room.store(), "load", &["-", &format], input.as_bytes());
-        let ended = ended
-            .expect(4)
-            .says(&["error: -, line 3: ", what, "loaded and on disk"]);
+        let ended =
+            ended
+                .expect(4)
+                .says(&["error: -, line 3: ", what, "loaded and on disk before that"]);
         let kept: u64 = room
             .run("count", &NONE)
             .fine()
@@ -197,7 +198,9 @@ fn malformed_lines_are_named_and_what_came_before_is_kept() {
             .parse()
             .unwrap();
         assert!(
-            ended.err.contains(&format!("note: {kept} record")),
+            ended
+                .err
+                .contains(&format!("on disk before that: {kept} record")),
             "{kept} {ended:?}"
         );
         assert_eq!(room.run("get", &["a"]).fine().text(), "1");

@@ -28,14 +28,16 @@ pub enum Record {
     Drop(usize),
 }
 
+/// Versions of one key, oldest first: the record that wrote it, and its value unless it was deleted.
+type Versions = Vec<(u64, Option<Vec<u8>>)>;
+
 /// A keyspace that is, or was, there.
 #[derive(Clone, Debug)]
 pub struct Keyspace {
     pub name: String,
     created: u64,
     dropped: Option<u64>,
-    /// Versions of each key, oldest first.
-    keys: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    keys: BTreeMap<Vec<u8>, Versions>,
 }
 
 /// All of it.

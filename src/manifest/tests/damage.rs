@@ -319,7 +319,7 @@ fn damage_is_healed_by_the_next_edit_and_named_until_then() {
     let before = memory.read_file(file(1, Side::A));
     for setup in [read_only(&memory), on(&memory), on(&memory)] {
         let (manifest, report) = Manifest::open(setup).unwrap();
-        assert_eq!(report.damage, [expected.clone()]);
+        assert_eq!(report.damage, std::slice::from_ref(&expected));
         assert_eq!(report.torn_bytes, 0);
         assert_eq!(Some(manifest.state()), states(&small_edits()).last());
     }

@@ -228,7 +228,7 @@ fn old_generations_that_cannot_be_removed_go_with_a_later_one() {
     let memory = store(&small_edits());
     let vfs = FaultVfs::on_memory(&memory);
     let faults = [Fault::for_good(1, FaultKind::Io).only(&[OperationKind::Remove])];
-    faults.map(|fault| vfs.inject(fault));
+    faults.into_iter().for_each(|fault| vfs.inject(fault));
     for number in 4..6 {
         let (mut manifest, _) = Manifest::open(on_faults(&vfs)).unwrap();
         manifest.apply(&flush(number, 1)).unwrap();

@@ -249,7 +249,9 @@ fn a_generation_published_in_one_copy_only_counts_and_is_no_damage() {
         assert_eq!(again.state(), manifest.state());
         assert_eq!(report, ManifestReport::default());
         // Once the older one is gone there is no such excuse.
-        Side::BOTH.map(|side| memory.remove_file(file(1, side)));
+        for side in Side::BOTH {
+            assert!(memory.remove_file(file(1, side)));
+        }
         let (_, report) = Manifest::open(on(&memory)).unwrap();
         assert_eq!(report.damage.len(), 1);
     }
@@ -365,4 +367,15 @@ fn it_works_on_a_real_disk() {
     let (again, report) = Manifest::open(setup(ManifestAccess::ReadWrite)).unwrap();
     assert_eq!(again.state(), manifest.state());
     assert_eq!(report, ManifestReport::default());
+}
+
+#[test]
+fn a_generation_is_begun_by_creation_and_by_the_first_edit() {
+    let memory = disk();
+    let created = Manifest::create(on(&memory), empty_state()).unwrap();
+    assert!(created.has_begun_generation());
+    let (mut manifest, _) = Manifest::open(on(&memory)).unwrap();
+    assert!(!manifest.has_begun_generation());
+    manifest.apply(&flush(1, 1)).unwrap();
+    assert!(manifest.has_begun_generation());
 }

@@ -121,6 +121,29 @@ fn searches_start_close_to_their_target() {
 }
 
 #[test]
+fn an_index_that_threads_built_lacks_little() {
+    let table = Memtable::new();
+    let key = |n: u64| scatter(n).to_be_bytes();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let table = &table;
+            scope.spawn(move || {
+                for n in (thread..ENTRIES).step_by(4) {
+                    table.insert(Entry {
+                        key: &key(n),
+                        version: version(n),
+                        kind: EntryKind::Put,
+                        value: b"",
+                    });
+                }
+            });
+        }
+    });
+    let steps = (0..ENTRIES).map(|n| steps(&table, &key(n))).sum::<usize>();
+    assert!(steps < ENTRIES as usize, "{steps} steps to {ENTRIES} keys");
+}
+
+#[test]
 fn nodes_are_well_filled() {
     for (name, entries) in tables() {
         let table = table_of(&entries);

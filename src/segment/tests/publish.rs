@@ -58,6 +58,23 @@ fn whatever_operation_fails_nothing_is_published() {
     }
 }
 
+/// A caller that overlooks an error can't publish a file with a hole in it.
+#[test]
+fn after_a_failed_write_nothing_more_is_taken() {
+    let memory = MemoryVfs::new();
+    memory.create_dir_all(Path::new(FOLDER)).unwrap();
+    let vfs = FaultVfs::on_memory(&memory);
+    let mut builder = SegmentBuilder::create(setup(Arc::new(vfs.clone()), tiny())).unwrap();
+    vfs.inject(Fault::once(2, FaultKind::Io));
+    let mut refused = 0;
+    for row in rows() {
+        refused += usize::from(builder.add(row.entry()).is_err());
+    }
+    assert!((2..2_000).contains(&refused), "{refused}");
+    assert!(matches!(builder.finish(), Err(Error::Io { .. })));
+    assert!(memory.file_names(FOLDER).is_empty());
+}
+
 #[test]
 fn a_segment_survives_the_loss_of_power_once_its_folder_is_synced() {
     let (memory, meta) = build(&varied_rows(40), tiny());

@@ -12,6 +12,11 @@ const FILE_ID_AT: usize = 32;
 /// Data units, parity units and position of parity: all zero, no parity is written yet.
 const PARITY_BYTES: usize = 24;
 
+/// The highest number of a file. So that counting on never overflows.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX >> 1;
+/// The highest first position of a file.
+const LSN_MAX: u64 = u64::MAX >> 1;
+
 /// Which of a log file's two files a header unit stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderKind {
@@ -127,10 +132,11 @@ impl FileHeader {
 /// Whether a file can be as described: the writer makes no other, and readers rely on it.
 pub(crate) fn is_plausible(meta: &LogFileMeta) -> bool {
     meta.number.0 > 0
+        && meta.number.0 <= NUMBER_MAX
         && meta.previous_number < meta.number
         && meta.capacity >= 2 * UNIT_BYTES
         && meta.capacity.is_multiple_of(UNIT_BYTES)
         && meta.capacity <= u64::from(u32::MAX)
         && meta.first_lsn.0.is_multiple_of(UNIT_BYTES)
-        && meta.first_lsn.0.checked_add(meta.capacity).is_some()
+        && meta.first_lsn.0 <= LSN_MAX
 }

@@ -17,6 +17,9 @@ use crate::wal::options::GROUP_BYTES_MAX;
 use crate::wal::timeline::Mark;
 use crate::wal::writer::{Active, NewFile};
 
+/// How many files may wait for their last identifiers before an append sees to it.
+const FINISHED_MAX: usize = 2;
+
 impl Log {
     /// Appends a group of records, in one write, and returns the position after the last of them.
     ///
@@ -35,7 +38,18 @@ impl Log {
         let mut writer = self.writer.lock();
         self.check_writable(&writer)?;
         self.check_order(&writer, records)?;
-        self.append_group(&mut writer, records, durability)
+        let end = self.append_group(&mut writer, records, durability)?;
+        let many_wait = writer.finished.len() > FINISHED_MAX;
+        drop(writer);
+        if many_wait {
+            self.catch_up();
+        }
+        Ok(end)
+    }
+
+    /// Writes identifiers that nobody came to write in time. What it fails with, the next call meets.
+    fn catch_up(&self) {
+        let _ = self.step_identifiers();
     }
 
     /// Lets the next append begin at `index`, above the last one: what is between is of no more use (the
@@ -327,7 +341,8 @@ impl Log {
     }
 
     /// Makes everything before `lsn` durable (and its identifiers, if they aren't to be delayed). Appends
-    /// go on meanwhile; those who wait here at the same time share a sync.
+    /// go on meanwhile; those who wait here at the same time share a sync. Where nobody calls
+    /// [`Log::step_identifiers`] when [`Log::identifiers_due`] says so, this does it now and then.
     ///
     /// # Errors
     /// `OutcomeUnknown` if the sync failed, or an earlier write or sync has; `LogOrder` if nothing has
@@ -362,7 +377,11 @@ impl Log {
             self.durable.fetch_max(target.0, Ordering::AcqRel);
             self.note_due();
         }
-        self.settle()
+        self.settle()?;
+        if self.identifiers_overdue() {
+            self.catch_up();
+        }
+        Ok(())
     }
 
     /// Makes everything appended so far durable.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Log, View, Writer};
+use super::{Log, View, ViewFile, Writer};
 use crate::error::{Error, Result};
 use crate::types::{Durability, Index, LogNumber, Lsn, StreamId, Term};
 use crate::wal::Append;
@@ -13,6 +13,9 @@ use crate::wal::format::{RecordKind, UNIT_BYTES};
 use crate::wal::identify::{Job, StepError};
 use crate::wal::names;
 use crate::wal::options::LogAccess;
+
+/// How far beyond four times their delay identifiers may wait before a sync writes them itself.
+const OVERDUE: Duration = Duration::from_millis(20);
 
 impl Log {
     /// Writes and syncs the identifiers of what has become durable. True if there were any.
@@ -78,12 +81,21 @@ impl Log {
     /// Whether identifiers have waited for as long as they may.
     #[must_use]
     pub fn identifiers_due(&self) -> bool {
+        self.have_waited(self.setup.options.identifier_delay)
+    }
+
+    /// Whether they have waited for so long that nobody seems to see to it.
+    pub(super) fn identifiers_overdue(&self) -> bool {
+        self.have_waited(4 * self.setup.options.identifier_delay + OVERDUE)
+    }
+
+    fn have_waited(&self, delay: Duration) -> bool {
         let since = self.due_since_us.load(Ordering::Acquire);
         let Some(since) = since.checked_sub(1) else {
             return false;
         };
-        let waited = self.setup.clock.elapsed();
-        waited.saturating_sub(Duration::from_micros(since)) >= self.setup.options.identifier_delay
+        let now = self.setup.clock.elapsed();
+        now.saturating_sub(Duration::from_micros(since)) >= delay
     }
 
     /// Notes that identifiers wait to be written.
@@ -186,10 +198,10 @@ impl Log {
         let _turn = self.prepare_turn.lock();
         // Until the first append, that may be about to read the old files.
         let _writer = Some(self.writer.lock()).filter(|writer| writer.active.is_none());
+        let durable = Lsn(self.durable.load(Ordering::Acquire));
         let (numbers, mut paths) = {
             let view = self.view.lock();
-            let durable = Lsn(self.durable.load(Ordering::Acquire));
-            (purgeable(&view, index, durable), removable(&view))
+            (purgeable(&view, index, durable), removable(&view, durable))
         };
         for &number in &numbers {
             paths.push(names::log_path(&self.setup.dir, number));
@@ -201,14 +213,14 @@ impl Log {
         if let Some(registry) = &self.setup.registry {
             registry.removed(&log_numbers(&paths))?;
         }
-        self.forget(&numbers, &paths);
+        self.forget(&numbers, &paths, durable);
         self.remove_all(&paths)?;
         self.view.lock().void.retain(|path| !paths.contains(path));
         Ok(numbers.len() as u64)
     }
 
     /// Takes files out of the log; they stay on the list of those to be removed until they are.
-    fn forget(&self, numbers: &[LogNumber], paths: &[PathBuf]) {
+    fn forget(&self, numbers: &[LogNumber], paths: &[PathBuf], durable: Lsn) {
         let mut view = self.view.lock();
         let Some(last) = view
             .files
@@ -218,7 +230,7 @@ impl Log {
         else {
             return;
         };
-        let top = view.timeline.top_before(last.end, last.top);
+        let top = view.timeline.top_before(last.end, last.top, durable);
         view.files
             .retain(|file| !numbers.contains(&file.meta.number));
         let start = view
@@ -262,6 +274,11 @@ impl Log {
     }
 }
 
+/// Whether a file holds anything durable, and so won't be void after a crash.
+fn has_durable(file: &ViewFile, durable: Lsn) -> bool {
+    durable.0 > file.meta.first_lsn.0 + UNIT_BYTES
+}
+
 /// The oldest files, up to the first that holds anything from `index` on; never the newest that holds
 /// anything durable, so that a crash can't leave a log that has forgotten where it was.
 fn purgeable(view: &View, index: Index, durable: Lsn) -> Vec<LogNumber> {
@@ -269,17 +286,19 @@ fn purgeable(view: &View, index: Index, durable: Lsn) -> Vec<LogNumber> {
     let pairs = view.files.iter().zip(newer);
     pairs
         .take_while(|(file, next)| {
-            let has_durable = durable.0 > next.meta.first_lsn.0 + UNIT_BYTES;
-            has_durable && view.timeline.top_before(file.end, file.top) < index
+            has_durable(next, durable)
+                && view.timeline.top_before(file.end, file.top, durable) < index
         })
         .map(|(file, _)| file.meta.number)
         .collect()
 }
 
-/// Files that don't belong to the log. Those above its newest file stay until there is a newer one:
-/// they are what keeps their positions from being given out again.
-fn removable(view: &View) -> Vec<PathBuf> {
-    let newest = view.files.last().map(|file| file.meta.number);
+/// Files that don't belong to the log. Those above its newest file that holds anything durable stay: they
+/// keep their positions from being given out again, and an `End` record may name one of them.
+fn removable(view: &View, durable: Lsn) -> Vec<PathBuf> {
+    let mut files = view.files.iter().rev();
+    let newest = files.find(|file| has_durable(file, durable));
+    let newest = newest.map(|file| file.meta.number);
     let older = |path: &&PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str());
         let number = name.and_then(names::parse).map(|(number, _)| number);

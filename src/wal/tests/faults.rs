@@ -255,3 +255,172 @@ fn a_registry_that_fails_refuses_without_latching() {
     let (log, _) = open(&disk.crash(1, TearUnit::Page));
     assert_eq!(log.last_index(), Index(41));
 }
+
+/// A log of several files, open and not closed.
+fn several_files() -> MemoryVfs {
+    let disk = MemoryVfs::new();
+    let (log, _) = open(&disk);
+    for index in 1..=20 {
+        append_synced(&log, index, 1_000).unwrap();
+    }
+    log.step_identifiers().unwrap();
+    append_synced(&log, 21, 1_000).unwrap();
+    drop(log);
+    disk.kill()
+}
+
+/// An error while reading is an error, never the end of the log.
+#[test]
+fn every_operation_of_an_open_fails_and_none_is_taken_for_the_end() {
+    let disk = several_files();
+    let all = (1..=21).collect::<Vec<_>>();
+    let mut runs = 0;
+    for kind in [FaultKind::Io, FaultKind::NoSpace, FaultKind::IoAfter] {
+        for access in [LogAccess::ReadWrite, LogAccess::ReadOnly] {
+            for n in 1.. {
+                let vfs = FaultVfs::on_memory(&disk.fork());
+                vfs.inject(Fault::once(n, kind));
+                let mut setup = setup_on(Arc::new(vfs.clone()), 1);
+                setup.access = access;
+                match Log::open(setup) {
+                    Ok((log, report)) => {
+                        assert_eq!(report.damage, [], "{kind:?} {n}");
+                        // The fault may meet the reading in place of the opening.
+                        if let Ok(records) = read(&log, 1) {
+                            let indexes = records.iter().map(|record| record.index.0);
+                            assert_eq!(indexes.collect::<Vec<_>>(), all, "{kind:?} {n}");
+                        }
+                    }
+                    Err(error) => {
+                        let from_disk = matches!(error, Error::Io { .. } | Error::NoSpace { .. });
+                        assert!(from_disk, "{kind:?} {n}: {error}");
+                    }
+                }
+                runs += 1;
+                if vfs.faults_hit() == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(runs > 100, "{runs}");
+}
+
+#[test]
+fn a_reader_meets_an_error_and_goes_on_where_it_was() {
+    let disk = several_files();
+    for n in 1..10 {
+        let vfs = FaultVfs::on_memory(&disk.fork());
+        let (log, _) = Log::open(setup_on(Arc::new(vfs.clone()), 1)).unwrap();
+        vfs.inject(Fault::once(n, FaultKind::Io));
+        let mut reader = log.read_from(Index(1)).unwrap();
+        let (mut found, mut errors) = (Vec::new(), 0);
+        loop {
+            match reader.next() {
+                Ok(Some(record)) => found.push(record.index.0),
+                Ok(None) => break,
+                Err(Error::Io { .. }) => errors += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(found, (1..=21).collect::<Vec<_>>());
+        assert_eq!(errors, vfs.faults_hit());
+    }
+}
+
+/// What can't be read counts as damaged for one who salvages, and as an error for everyone else.
+#[test]
+fn a_bad_sector_is_an_error_or_salvaged_around() {
+    #[derive(Debug)]
+    struct BadSector(MemoryVfs, PathBuf, u64);
+    #[derive(Debug)]
+    struct BadFile(Arc<dyn crate::vfs::File>, u64);
+    impl crate::vfs::File for BadFile {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+            if offset < self.1 + 512 && offset + buffer.len() as u64 > self.1 {
+                return Err(std::io::Error::other("bad sector"));
+            }
+            self.0.read_at(buffer, offset)
+        }
+        fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<()> {
+            unreachable!()
+        }
+        fn sync_data(&self) -> std::io::Result<()> {
+            unreachable!()
+        }
+        fn set_len(&self, _: u64) -> std::io::Result<()> {
+            unreachable!()
+        }
+        fn len(&self) -> std::io::Result<u64> {
+            self.0.len()
+        }
+        fn preallocate(&self, _: u64) -> std::io::Result<()> {
+            unreachable!()
+        }
+    }
+    impl Vfs for BadSector {
+        fn open(
+            &self,
+            path: &std::path::Path,
+            access: crate::vfs::Access,
+        ) -> std::io::Result<Arc<dyn crate::vfs::File>> {
+            let file = self.0.open(path, access)?;
+            match path == self.1 {
+                true => Ok(Arc::new(BadFile(file, self.2))),
+                false => Ok(file),
+            }
+        }
+        fn create_dir_all(&self, _: &std::path::Path) -> std::io::Result<()> {
+            unreachable!()
+        }
+        fn list(&self, path: &std::path::Path) -> std::io::Result<Vec<crate::vfs::DirEntry>> {
+            self.0.list(path)
+        }
+        fn rename(&self, _: &std::path::Path, _: &std::path::Path) -> std::io::Result<()> {
+            unreachable!()
+        }
+        fn remove(&self, _: &std::path::Path) -> std::io::Result<()> {
+            unreachable!()
+        }
+        fn sync_dir(&self, _: &std::path::Path) -> std::io::Result<()> {
+            unreachable!()
+        }
+        fn lock(&self, _: &std::path::Path) -> std::io::Result<Box<dyn crate::vfs::Lock>> {
+            unreachable!()
+        }
+        fn file_system(&self, path: &std::path::Path) -> std::io::Result<crate::vfs::FileSystem> {
+            self.0.file_system(path)
+        }
+    }
+    let disk = several_files();
+    let (log, _) = open(&disk.fork());
+    let third = read(&log, 3).unwrap()[0].lsn;
+    let path = dir().join("00000001.log");
+    let bad = BadSector(disk, path.clone(), third.0 - 4096 + 100);
+    let bad: Arc<dyn Vfs> = Arc::new(bad);
+    let make = |damage| {
+        let mut setup = setup_on(Arc::clone(&bad), 1);
+        setup.access = LogAccess::ReadOnly;
+        setup.damage = damage;
+        setup
+    };
+    let refused = Log::open(make(DamagePolicy::Refuse)).unwrap_err();
+    assert!(
+        matches!(&refused, Error::Io { path: at, .. } if *at == path),
+        "{refused}"
+    );
+    let (log, report) = Log::open(make(DamagePolicy::Tolerate)).unwrap();
+    assert_eq!(report.needed[0].indexes, Some((Index(3), Index(3))));
+    let found: Vec<u64> = read(&log, 0)
+        .unwrap()
+        .iter()
+        .map(|one| one.index.0)
+        .collect();
+    assert_eq!(
+        found,
+        (1..=21).filter(|&index| index != 3).collect::<Vec<_>>()
+    );
+    let mut shown = 0;
+    inspect(make(DamagePolicy::Tolerate), &mut |_| shown += 1).unwrap();
+    assert!(shown > 21);
+}

@@ -67,7 +67,7 @@ fn every_write_sync_and_rename_is_the_one_expected() {
     append_synced(&log, 10, 100).unwrap();
     script.note("first append after that");
     append(&log, 11, 5_000, Durability::Disk).unwrap();
-    script.vfs.take_script();
+    let _ = script.vfs.take_script();
     drop(log);
 
     let torn = |disk: &MemoryVfs| Log::open(setup(&disk.fork())).unwrap().1.torn_bytes > 0;

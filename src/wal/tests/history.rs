@@ -142,10 +142,4 @@ impl History {
         self.states.truncate(at + 1);
         self.acknowledged = at;
     }
-
-    /// As [`History::check`], where a state before the acknowledged one will do as well.
-    pub fn check_any(&mut self, log: &Log, what: &str) {
-        self.acknowledged = 0;
-        self.check(log, what);
-    }
 }

@@ -170,11 +170,10 @@ fn a_void_file_above_the_log_stays_until_there_is_a_newer_one() {
 #[test]
 fn options_are_validated_and_groups_bounded() {
     let disk = MemoryVfs::new();
-    let wrong: [fn(&mut LogOptions); 5] = [
+    let wrong: [fn(&mut LogOptions); 4] = [
         |options| options.file_bytes = FILE_BYTES_MIN - 1,
         |options| options.file_bytes = FILE_BYTES_MAX + 1,
         |options| options.identifier_delay = Duration::from_secs(61),
-        |options| options.buffer_bytes = 4095,
         |options| options.buffer_bytes = (1 << 30) + 1,
     ];
     for change in wrong {
@@ -221,4 +220,76 @@ fn identifiers_are_due_after_their_delay() {
     assert!(log.step_identifiers().unwrap());
     assert!(!log.identifiers_due());
     assert!(!log.step_identifiers().unwrap());
+    // Where nobody comes, a sync does it.
+    append_synced(&log, 3, 10).unwrap();
+    advance(70);
+    assert!(log.identifiers_due());
+    append_synced(&log, 4, 10).unwrap();
+    assert!(!log.identifiers_due());
+    assert!(!log.step_identifiers().unwrap());
+}
+
+/// A log that nobody looks after keeps no heap of identifiers, and loses none.
+#[test]
+fn a_log_alone_identifies_itself() {
+    let disk = MemoryVfs::new();
+    let (log, _) = open(&disk);
+    for index in 1..=200 {
+        append(&log, index, 900, Durability::Process).unwrap();
+    }
+    drop(log);
+    let mut sealed = 0;
+    inspect(setup(&disk), &mut |one| {
+        if let Inspected::IdentifierUnit {
+            unit: Some(unit), ..
+        } = one
+        {
+            sealed += usize::from(unit.sealed);
+        }
+    })
+    .unwrap();
+    assert!(sealed >= 3, "{sealed}");
+}
+
+/// Names that nobody of ours gave are nobody's business, however close they come.
+#[test]
+fn foreign_names_in_the_folder_are_left_alone() {
+    let disk = MemoryVfs::new();
+    let foreign = [
+        "18446744073709551615.log",
+        "18446744073709551614.ids",
+        "1.log",
+        "00000001.segment",
+        "00000001.log.bak",
+        "notes.txt",
+        "vote.a",
+    ];
+    for name in foreign {
+        assert!(disk.write_file(dir().join(name), b"not ours"));
+    }
+    let (log, report) = open(&disk);
+    assert_eq!(report.damage, []);
+    for index in 1..=30 {
+        append_synced(&log, index, 900).unwrap();
+    }
+    log.purge_before(Index(30)).unwrap();
+    log.close().unwrap();
+    for name in foreign {
+        assert_eq!(disk.read_file(dir().join(name)).unwrap(), b"not ours");
+    }
+    // An unpublished file is litter, and a file that was never finished is void.
+    assert!(disk.write_file(dir().join("00000050.log.tmp"), b"half"));
+    assert!(disk.write_file(dir().join("00000051.log"), [0; 8192]));
+    drop(log);
+    let (log, report) = open(&disk);
+    assert_eq!(report.needed, []);
+    append_synced(&log, 31, 10).unwrap();
+    log.purge_before(Index(1)).unwrap();
+    let names = disk.file_names(dir());
+    assert!(names.contains(&"00000052.log".to_owned()), "{names:?}");
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.starts_with("0000005") && !name.starts_with("00000052"))
+    );
 }

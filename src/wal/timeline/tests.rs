@@ -178,8 +178,17 @@ fn it_forgets_what_was_purged() {
         timeline.record(&mark(index * 100_000, index));
     }
     timeline.record(&mark(2_100_000, 15));
-    assert_eq!(timeline.top_before(Lsn(1_850_000), Index(18)), Index(14));
-    assert_eq!(timeline.top_before(Lsn(1_050_000), Index(10)), Index(10));
+    assert_eq!(
+        timeline.top_before(Lsn(1_850_000), Index(18), Lsn(9_000_000)),
+        Index(14)
+    );
+    assert_eq!(
+        timeline.top_before(Lsn(1_050_000), Index(10), Lsn(9_000_000)),
+        Index(10)
+    );
+    // Superseded, but not durably.
+    let top = timeline.top_before(Lsn(1_850_000), Index(18), Lsn(2_100_000));
+    assert_eq!(top, Index(18));
     timeline.forget_before(Lsn(1_050_000), Index(11));
     assert_eq!(timeline.first(), Index(11));
     assert_eq!(timeline.start_for(Index(10)), None);

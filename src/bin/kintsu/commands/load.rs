@@ -53,14 +53,11 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     let loaded = source.load(&mut loader).and_then(|()| loader.sync());
     if let Err(failure) = loaded {
         // What was whole before the failure is kept, if the disk still takes it.
-        let kept = loader.give_up();
-        let closed = db.close();
-        let on_disk = format!(
-            "{} before that are loaded and on disk",
-            text::plural(kept, "record")
-        );
-        console.note("note", &on_disk);
-        return Err(failure).or(closed.map_err(Into::into));
+        let kept = text::plural(loader.give_up(), "record");
+        console.note("note", &format!("loaded and on disk before that: {kept}"));
+        // The failure is what the user must know; one more on the way out adds nothing.
+        let _ = db.close();
+        return Err(failure);
     }
     let (done, time) = loader.finish();
     db.close()?;

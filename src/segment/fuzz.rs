@@ -1,0 +1,271 @@
+//! Hostile bytes for segments: sound ones that were damaged, and forged ones.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a check that fails must stop the fuzzer"
+)]
+
+mod forged;
+mod rows;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use self::rows::{Row, Rows};
+use super::{
+    BlockCache, Inspected, Segment, SegmentBuilder, SegmentCursor, SegmentOptions, SegmentSetup,
+    file_name, inspect,
+};
+use crate::cursor::Cursor;
+use crate::error::{Damage, Error, Result};
+use crate::testing::{Input, MemoryVfs, edit_file};
+use crate::types::{FileId, KeyspaceId, SegmentMeta, SegmentNumber, StoreId, Version};
+
+const STORE: StoreId = StoreId(0x5704e);
+const FILE: FileId = FileId(0xf11e << 64 | 0x1d);
+const NUMBER: SegmentNumber = SegmentNumber(7);
+const KEYSPACE: KeyspaceId = KeyspaceId(3);
+
+/// Opens and reads a segment made of these bytes, in every way there is: never a panic, never a walk
+/// without an end, and, where no checksum was forged, never a wrong answer.
+pub fn segment_reader(data: &[u8]) {
+    let mut input = Input::new(data);
+    match input.u8() % 4 {
+        0 | 1 => damaged(&mut input),
+        2 => forged::sections(&mut input),
+        _ => forged::raw(&mut input),
+    }
+}
+
+fn dir() -> &'static Path {
+    Path::new("store")
+}
+
+fn path() -> PathBuf {
+    dir().join(file_name(NUMBER))
+}
+
+fn setup(disk: &MemoryVfs, options: SegmentOptions) -> SegmentSetup {
+    SegmentSetup {
+        dir: dir().to_owned(),
+        vfs: Arc::new(disk.clone()),
+        store_id: STORE,
+        keyspace: KEYSPACE,
+        number: NUMBER,
+        file_id: FILE,
+        options,
+    }
+}
+
+fn build(disk: &MemoryVfs, options: SegmentOptions, rows: &Rows) -> SegmentMeta {
+    let created = SegmentBuilder::create(setup(disk, options));
+    let mut builder = created.expect("a segment is begun");
+    for row in rows.all() {
+        let added = builder.add(row.entry());
+        added.expect("an entry in order is taken");
+    }
+    builder
+        .finish()
+        .expect("a segment with an entry is finished")
+}
+
+fn open(disk: &MemoryVfs, meta: &SegmentMeta, cache_bytes: u64) -> Result<Arc<Segment>> {
+    let cache = Arc::new(BlockCache::new(cache_bytes));
+    Segment::open(Arc::new(disk.clone()), dir(), STORE, meta, cache).map(Arc::new)
+}
+
+/// A sound segment, damaged before or after it is opened.
+fn damaged(input: &mut Input<'_>) {
+    let disk = MemoryVfs::new();
+    let options = SegmentOptions {
+        block_bytes: 32 << (input.u8() % 6),
+        restart_interval: 1 + input.place(5),
+        filter_bits_per_key: input.pick(&[0, 1, 10]),
+    };
+    let cache_bytes = input.pick(&[0, 4 << 10, 1 << 20]);
+    let while_open = input.flag();
+    // What is done to the file stands before the rows: they take all that is left.
+    let edits = input.below(4);
+    let mut decided = Input::new(input.bytes(200));
+    let rows = Rows::of(input);
+    let meta = build(&disk, options, &rows);
+    let opened_before = while_open.then(|| open(&disk, &meta, cache_bytes).expect("it is sound"));
+    let before = disk.read_file(path());
+    for _ in 0..edits {
+        edit_file(&mut decided, &disk, &path());
+    }
+    let changed = disk.read_file(path()) != before;
+    let parts = show(&disk);
+    let named = parts.iter().any(|part| part.verdict.is_err());
+    assert_eq!(named, changed, "what `inspect` says: {parts:?}");
+    let segment = match opened_before {
+        Some(segment) => segment,
+        None => match open(&disk, &meta, cache_bytes) {
+            Ok(segment) => segment,
+            Err(error) => {
+                assert!(changed, "a sound file is refused: {error}");
+                damage_of::<()>(Err(error));
+                return;
+            }
+        },
+    };
+    let damage = segment.verify(&mut |_| {}).expect("a simulated disk reads");
+    assert_eq!(
+        !damage.is_empty(),
+        changed,
+        "what `verify` says: {damage:?}"
+    );
+    let reads = read_all(&segment, &rows) + wander(&segment, &rows, input);
+    assert!(changed || reads == 0, "a sound file answered Damaged");
+}
+
+/// What was damaged; any other error is wrong here.
+fn damage_of<T>(outcome: Result<T>) -> Option<Vec<Damage>> {
+    match outcome {
+        Ok(_) => None,
+        Err(Error::Damaged(damage)) => {
+            assert!(!damage.is_empty(), "damage without a place");
+            for one in &damage {
+                assert_eq!(one.path, path());
+            }
+            Some(damage)
+        }
+        Err(error) => panic!("neither right nor Damaged: {error}"),
+    }
+}
+
+/// Reads everything; each answer is right or Damaged. How often it was Damaged.
+fn read_all(segment: &Arc<Segment>, rows: &Rows) -> usize {
+    let mut refused = 0;
+    for row in rows.all() {
+        for (key, at) in [
+            (&row.key[..], row.version),
+            (&row.key[..], Version::MAX),
+            (&row.key[..row.key.len() / 2], Version::MAX),
+        ] {
+            match segment.get(key, at) {
+                Ok(found) => assert_eq!(found, rows.newest(key, at).map(Row::found), "{key:?}"),
+                refusal => refused += usize::from(damage_of(refusal).is_some()),
+            }
+        }
+    }
+    for forward in [true, false] {
+        match walk(segment, forward, rows.all().len()) {
+            Ok(found) => assert!(found == rows.all(), "walked {forward}: {found:?}"),
+            refusal => refused += usize::from(damage_of(refusal).is_some()),
+        }
+    }
+    let mut salvaged = 0;
+    let saved = segment.salvage(&mut |entry| {
+        salvaged += 1;
+        assert!(
+            rows.all().contains(&Row::of_entry(entry)),
+            "{entry:?} is invented"
+        );
+        Ok(())
+    });
+    let saved = saved.expect("who salvages goes on");
+    assert!(!saved.is_empty() || salvaged == rows.all().len());
+    refused + saved.len()
+}
+
+/// Every entry from front to back, or from back to front and then turned round.
+fn walk(segment: &Arc<Segment>, forward: bool, most: usize) -> Result<Vec<Row>> {
+    let mut cursor = segment.cursor();
+    match forward {
+        true => cursor.seek_to_first()?,
+        false => cursor.seek_to_last()?,
+    }
+    let mut found = Vec::new();
+    while let Some(entry) = cursor.entry() {
+        found.push(Row::of_entry(entry));
+        assert_eq!(cursor.value(), entry.value);
+        assert!(found.len() <= most, "it finds no end");
+        match forward {
+            true => cursor.next()?,
+            false => cursor.prev()?,
+        }
+    }
+    if !forward {
+        found.reverse();
+    }
+    Ok(found)
+}
+
+/// A cursor that goes where the input sends it, and an index into the rows that goes along.
+fn wander(segment: &Arc<Segment>, rows: &Rows, input: &mut Input<'_>) -> usize {
+    let mut refused = 0;
+    let mut cursor = segment.cursor();
+    let mut place = None;
+    for _ in 0..60 {
+        if input.is_empty() {
+            break;
+        }
+        let step = input.u8();
+        let (moved, expected) = go(&mut cursor, rows, step, place);
+        match moved {
+            Ok(()) => {
+                let found = cursor.entry().map(Row::of_entry);
+                let expected_row = expected.and_then(|at| rows.all().get(at));
+                assert_eq!(
+                    found.as_ref(),
+                    expected_row,
+                    "after step {step} from {place:?}"
+                );
+                place = expected;
+            }
+            refusal => {
+                damage_of(refusal);
+                refused += 1;
+                assert_eq!(cursor.entry(), None, "after damage it is nowhere");
+                place = None;
+            }
+        }
+    }
+    refused
+}
+
+/// One move, and where it should lead.
+fn go(
+    cursor: &mut SegmentCursor,
+    rows: &Rows,
+    step: u8,
+    place: Option<usize>,
+) -> (Result<()>, Option<usize>) {
+    let all = rows.all();
+    let inside = |at: usize| (at < all.len()).then_some(at);
+    let row = &all[usize::from(step / 8) % all.len()];
+    match step % 8 {
+        0 | 1 => (cursor.next(), place.and_then(|at| inside(at + 1))),
+        2 | 3 => (cursor.prev(), place.and_then(|at| at.checked_sub(1))),
+        4 => {
+            let at = all.partition_point(|one| one.is_before(&row.key, row.version));
+            (cursor.seek(&row.key, row.version), inside(at))
+        }
+        5 => {
+            let key = [&row.key[..], b"\x00"].concat();
+            let at = all.partition_point(|one| one.key < key);
+            (cursor.seek(&key, Version::MAX), inside(at))
+        }
+        6 => {
+            let at = all.partition_point(|one| one.key < row.key);
+            (cursor.seek_before(&row.key), at.checked_sub(1))
+        }
+        _ if step & 8 == 0 => (cursor.seek_to_first(), Some(0)),
+        _ => (cursor.seek_to_last(), Some(all.len() - 1)),
+    }
+}
+
+/// All parts of the file, which they must fill from front to back.
+fn show(disk: &MemoryVfs) -> Vec<Inspected> {
+    let mut parts: Vec<Inspected> = Vec::new();
+    let mut end = 0;
+    let looked = inspect(disk, &path(), &mut |part| {
+        assert_eq!(part.offset, end, "a gap between parts");
+        end += part.bytes;
+        parts.push(part);
+    });
+    looked.expect("a simulated disk reads");
+    assert_eq!(Some(end), disk.file_bytes(path()), "the parts aren't all");
+    parts
+}

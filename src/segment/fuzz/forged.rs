@@ -1,0 +1,199 @@
+//! Segments under right checksums of which nothing else need be right.
+
+use std::sync::Arc;
+
+use super::rows::Rows;
+use super::{FILE, KEYSPACE, NUMBER, STORE, build, damage_of, open, path, show};
+use crate::cursor::Cursor;
+use crate::error::Error;
+use crate::segment::format::{
+    Extent, FOOTER_BYTES, FRAME_BYTES, Footer, HEADER_BYTES, Identity, Properties, SectionKind,
+    seal,
+};
+use crate::segment::{Segment, SegmentOptions};
+use crate::testing::{Input, MemoryVfs, edit_bytes};
+use crate::types::{Index, SegmentMeta, Version};
+
+/// Raw bytes for a file, some of the time with header and footer put right.
+pub(super) fn raw(input: &mut Input<'_>) {
+    let fixed = input.u8();
+    let layout = [input.u16(), input.u16(), input.u16(), input.u16()].map(u64::from);
+    let mut bytes = input.rest().to_vec();
+    if fixed & 1 == 1 {
+        bytes.splice(..0, identity().encode_header());
+    }
+    if fixed & 2 == 2 {
+        let end = bytes.len() as u64;
+        let mut starts = layout.map(|at| HEADER_BYTES as u64 + at % (end + 1));
+        starts.sort_unstable();
+        let between = |from: u64, to: u64| Extent {
+            offset: from,
+            bytes: to.saturating_sub(from),
+        };
+        let mut footer = Footer {
+            identity: identity(),
+            file_bytes: end + FOOTER_BYTES as u64,
+            filter: between(starts[0], starts[1]),
+            index: between(starts[1], starts[2]),
+            properties: between(starts[2], end),
+        };
+        if fixed & 4 == 4 {
+            footer.index.bytes = u64::MAX - layout[3];
+        }
+        // Sections with right checksums where they can have them.
+        for (kind, place) in [
+            (SectionKind::Filter, footer.filter),
+            (SectionKind::Index, footer.index),
+            (SectionKind::Properties, footer.properties),
+        ] {
+            let range = place.offset as usize..place.end() as usize;
+            if let Some(section) = bytes.get_mut(range).filter(|_| fixed & 8 == 8) {
+                let _ = seal(FILE, place.offset, kind, section);
+            }
+        }
+        bytes.extend_from_slice(&footer.encode());
+    }
+    use_all(&bytes, &[]);
+}
+
+/// A sound segment whose sections are changed and given right checksums again.
+pub(super) fn sections(input: &mut Input<'_>) {
+    let disk = MemoryVfs::new();
+    let options = SegmentOptions {
+        block_bytes: 32 << (input.u8() % 4),
+        restart_interval: 1 + input.place(4),
+        filter_bits_per_key: input.pick(&[0, 10]),
+    };
+    let rounds = 1 + input.place(4);
+    let decided = input.bytes(200);
+    let rows = Rows::of(input);
+    let meta = build(&disk, options, &rows);
+    let segment = open(&disk, &meta, 0).expect("it is sound");
+    let mut bytes = disk.read_file(path()).expect("it is there");
+    let mut places: Vec<(SectionKind, Extent)> = (0..segment.index.blocks())
+        .map(|number| (SectionKind::Data, segment.extent(number)))
+        .collect();
+    let footer = segment.footer;
+    places.push((SectionKind::Index, footer.index));
+    places.push((SectionKind::Properties, footer.properties));
+    if footer.filter.bytes > 0 {
+        places.push((SectionKind::Filter, footer.filter));
+    }
+    let mut decided = Input::new(decided);
+    for _ in 0..rounds {
+        let (kind, place) = places[decided.place(places.len())];
+        let section = &mut bytes[place.offset as usize..place.end() as usize];
+        let mut body = section[FRAME_BYTES..].to_vec();
+        change(&mut decided, &mut body);
+        body.resize(section.len() - FRAME_BYTES, 0);
+        section[FRAME_BYTES..].copy_from_slice(&body);
+        assert!(seal(FILE, place.offset, kind, section), "a small section");
+    }
+    let keys: Vec<Vec<u8>> = rows.all().iter().map(|row| row.key.clone()).collect();
+    use_all(&bytes, &keys);
+}
+
+/// Numbers where lengths stand, or any edit.
+fn change(input: &mut Input<'_>, body: &mut Vec<u8>) {
+    let at = input.place(body.len().min(64));
+    let width = input.u8();
+    let number = match width & 0x40 {
+        0 => input.number(),
+        _ => u64::from(input.u8()),
+    };
+    let bytes = number.to_le_bytes();
+    match width % 4 {
+        0 => edit_bytes(input, body),
+        width => {
+            let width = 1 << width;
+            for (to, from) in body.iter_mut().skip(at).zip(&bytes[..width.min(8)]) {
+                *to = *from;
+            }
+        }
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        store_id: STORE,
+        keyspace: KEYSPACE,
+        number: NUMBER,
+        file_id: FILE,
+    }
+}
+
+/// What a manifest would have to say so that the file is opened: its own properties, if it has any.
+fn meta_for(bytes: &[u8]) -> SegmentMeta {
+    let properties = || {
+        let at = bytes.len().checked_sub(FOOTER_BYTES)?;
+        let footer = Footer::decode(&bytes[at..], at as u64).ok()?;
+        let from = usize::try_from(footer.properties.offset).ok()? + FRAME_BYTES;
+        Properties::decode(bytes.get(from..at)?)
+    };
+    let properties = properties().unwrap_or_default();
+    SegmentMeta {
+        number: NUMBER,
+        file_id: FILE,
+        bytes: bytes.len() as u64,
+        digest: 0,
+        entries: properties.entries,
+        deletes: properties.deletes,
+        smallest_key: properties.smallest_key,
+        largest_key: properties.largest_key,
+        smallest_index: properties.smallest_index,
+        largest_index: properties.largest_index,
+    }
+}
+
+/// Uses a file in every way there is; nothing panics, and nothing goes on for ever.
+fn use_all(bytes: &[u8], keys: &[Vec<u8>]) {
+    let disk = MemoryVfs::new();
+    disk.write_file(path(), bytes);
+    show(&disk);
+    let segment = match open(&disk, &meta_for(bytes), 1 << 20) {
+        Ok(segment) => segment,
+        Err(Error::NewerFormat { .. } | Error::ForeignFile { .. }) => return,
+        Err(error) => {
+            damage_of::<()>(Err(error));
+            return;
+        }
+    };
+    segment.verify(&mut |_| {}).expect("a simulated disk reads");
+    let shortest: [&[u8]; 4] = [b"", b"a", b"\xff", b"\x00\x00"];
+    for key in keys.iter().map(Vec::as_slice).chain(shortest) {
+        ask(&segment, key);
+    }
+    for forward in [true, false] {
+        let _ = damage_of(super::walk(&segment, forward, bytes.len()));
+    }
+    let mut shown = 0;
+    let saved = segment.salvage(&mut |_| {
+        shown += 1;
+        assert!(shown <= bytes.len(), "it finds no end");
+        Ok(())
+    });
+    saved.expect("who salvages goes on");
+}
+
+/// A lookup, and a cursor around it.
+fn ask(segment: &Arc<Segment>, key: &[u8]) {
+    for index in [0, 1, 100, u64::MAX] {
+        damage_of(segment.get(key, Version::newest_at(Index(index))));
+    }
+    let mut cursor = segment.cursor();
+    damage_of(cursor.seek(key, Version::MAX));
+    damage_of(cursor.prev());
+    damage_of(cursor.next());
+    damage_of(cursor.next());
+    damage_of(cursor.seek_before(key));
+    let mut steps = 0;
+    while cursor.entry().is_some() && steps < 3 {
+        let moved = if steps == 1 {
+            cursor.next()
+        } else {
+            cursor.prev()
+        };
+        damage_of(moved);
+        steps += 1;
+    }
+}

@@ -1,0 +1,122 @@
+//! Entries that the input makes up, and what a segment of them must answer.
+
+use std::cmp::Ordering;
+
+use crate::testing::Input;
+use crate::types::{Entry, EntryKind, Found, Index, Version, order};
+
+/// The most that are made.
+const ROWS_MAX: usize = 48;
+
+/// One entry, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub key: Vec<u8>,
+    pub version: Version,
+    pub kind: EntryKind,
+    pub value: Vec<u8>,
+}
+
+impl Row {
+    pub fn entry(&self) -> Entry<'_> {
+        Entry {
+            key: &self.key,
+            version: self.version,
+            kind: self.kind,
+            value: &self.value,
+        }
+    }
+
+    pub fn of_entry(entry: Entry<'_>) -> Self {
+        Self {
+            key: entry.key.to_vec(),
+            version: entry.version,
+            kind: entry.kind,
+            value: entry.value.to_vec(),
+        }
+    }
+
+    pub fn found(&self) -> Found {
+        Found {
+            version: self.version,
+            kind: self.kind,
+            value: self.value.clone().into(),
+        }
+    }
+
+    /// Whether it comes before (`key`, `version`) in a table.
+    pub fn is_before(&self, key: &[u8], version: Version) -> bool {
+        order(&self.key, self.version, key, version) == Ordering::Less
+    }
+}
+
+/// Entries in table order, at least one.
+#[derive(Debug)]
+pub(super) struct Rows(Vec<Row>);
+
+impl Rows {
+    pub fn of(input: &mut Input<'_>) -> Self {
+        let mut rows: Vec<Row> = Vec::new();
+        let count = 1 + input.place(ROWS_MAX);
+        while rows.len() < count {
+            let row = row(input, rows.last());
+            rows.push(row);
+            if input.is_empty() {
+                break;
+            }
+        }
+        rows.sort_by(|one, other| one.entry().order(&other.entry()));
+        rows.dedup_by(|one, other| (&one.key, one.version) == (&other.key, other.version));
+        Self(rows)
+    }
+
+    pub fn all(&self) -> &[Row] {
+        &self.0
+    }
+
+    /// The newest version of a key that isn't newer than `at`.
+    pub fn newest(&self, key: &[u8], at: Version) -> Option<&Row> {
+        let mut versions = self.0.iter().filter(|row| row.key == key);
+        versions.find(|row| row.version <= at)
+    }
+}
+
+/// An entry whose key often has something in common with the one before.
+fn row(input: &mut Input<'_>, last: Option<&Row>) -> Row {
+    let shape = input.u8();
+    let mut key = match last {
+        Some(last) if shape & 3 != 0 => last.key[..input.place(last.key.len() + 1)].to_vec(),
+        _ => Vec::new(),
+    };
+    if shape & 12 != 0 {
+        key.extend_from_slice(input.bytes(12));
+    }
+    if shape > 250 {
+        key.resize(key.len() + 300, shape);
+    }
+    let index = match shape >> 4 & 3 {
+        0 => u64::from(input.u8()),
+        1 => last.map_or(0, |last| last.version.index.0),
+        2 => u64::from(input.u16()),
+        _ => input.number(),
+    };
+    let position = u32::from(shape >> 6);
+    let kind = match shape & 0x20 {
+        0 => EntryKind::Put,
+        _ => EntryKind::Delete,
+    };
+    let value = match kind {
+        EntryKind::Put => vec![shape; input.place(if shape > 240 { 700 } else { 40 })],
+        EntryKind::Delete => Vec::new(),
+    };
+    let version = Version {
+        index: Index(index),
+        position,
+    };
+    Row {
+        key,
+        version,
+        kind,
+        value,
+    }
+}
