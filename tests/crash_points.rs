@@ -21,7 +21,7 @@ use support::check::Survived;
 use support::driver::Driver;
 use support::model::Model;
 use support::store::Machine;
-use support::workload::{AFTERWARDS, EVERYTHING};
+use support::workload::{EVERYTHING, afterwards};
 use support::{Context, only_seed, scale};
 
 /// A disk after a loss of power, and what it must hold.
@@ -29,6 +29,7 @@ struct Crashed {
     machine: Machine,
     model: Model,
     disk: MemoryVfs,
+    seed: u64,
 }
 
 impl Crashed {
@@ -58,7 +59,8 @@ fn recover(crashed: &Crashed, tune: fn(Options) -> Options) -> (u64, u64, u64) {
     let mut driver = crashed.driver(tune);
     driver.open(Survived::PowerLoss).expect("recovery");
     let (last, opening) = (driver.model.last, driver.machine.faults.changes());
-    driver.run(AFTERWARDS).expect("writes after recovery");
+    let steps = afterwards(crashed.seed);
+    driver.run(&steps).expect("writes after recovery");
     let all = driver.machine.faults.changes();
     driver.check().expect("reads after recovery");
     driver.close().expect("closing after recovery");
@@ -85,7 +87,7 @@ fn crash_again(
     let opened = driver.open(Survived::PowerLoss);
     if opened.is_ok() {
         assert_eq!(driver.model.last, last, "two recoveries of one disk differ");
-        let outcome = driver.run(AFTERWARDS);
+        let outcome = driver.run(&afterwards(crashed.seed));
         assert!(driver.machine.faults.crashed() || outcome.is_ok());
     } else {
         assert!(driver.machine.faults.crashed(), "{opened:?}");
@@ -99,12 +101,37 @@ fn crash_again(
         "a recovery that was cut short has changed what there is: {} instead of {last}",
         driver.model.last
     );
+    let steps = afterwards(crashed.seed + 1);
     driver
-        .run(AFTERWARDS)
+        .run(&steps)
         .expect("writes after the second recovery");
     let disk = driver.machine.memory.crash(rng.next_u64(), unit);
     driver.reboot(disk);
     driver.open(Survived::PowerLoss).expect("third recovery");
+}
+
+/// The process dies, not the machine; the power fails after so many changes since the restart. Whatever
+/// an open has shown must still be there then.
+fn die_first(driver: &Driver, rng: &mut SeededRng, plan: Plan) {
+    let machine = driver.machine.rebooted(driver.machine.memory.kill());
+    let mut second = Driver::resume(machine, driver.model.clone()).tuned(plan.tune);
+    let changes = rng.below(40);
+    let _context = Context("killed, and then the power lost after changes", changes);
+    second.machine.faults.crash_after_changes(changes);
+    let opened = second.open(Survived::ProcessDeath);
+    if opened.is_ok() {
+        let outcome = second.run(&afterwards(rng.next_u64()));
+        assert!(second.machine.faults.crashed() || outcome.is_ok());
+    } else {
+        assert!(second.machine.faults.crashed(), "{opened:?}");
+    }
+    let disk = second.machine.memory.crash(rng.next_u64(), plan.unit);
+    second.reboot(disk);
+    second
+        .open(Survived::PowerLoss)
+        .expect("recovery after both");
+    let steps = afterwards(rng.next_u64());
+    second.run(&steps).expect("writes after both");
 }
 
 /// How much of the work a test does.
@@ -134,13 +161,15 @@ fn campaign(plan: Plan) {
                 machine: driver.machine.clone(),
                 model: driver.model.clone(),
                 disk: driver.machine.memory.crash(seed, unit),
+                seed,
             };
             let (last, opening, all) = recover(&crashed, tune);
             recoveries += 1;
             let mut rng = SeededRng::new(seed);
             let within = rng.below(all + 1);
             crash_again(&crashed, within, last, &mut rng, unit, tune);
-            again += 1;
+            die_first(&driver, &mut rng, plan);
+            again += 2;
             if exhaustive && number == 0 {
                 // A little past the open: its cuts become durable with the first write.
                 for change in 0..all.min(opening + 12) {

@@ -432,6 +432,71 @@ fn every_file_replaced() {
     }
 }
 
+/// A log file in which everything is right but that it isn't what was written: as if the disk had played
+/// a write of another time. Identifiers tell.
+#[test]
+fn a_log_file_that_is_right_and_yet_another() {
+    let sample = killed();
+    let mut steps = WORKLOAD.to_vec();
+    let last = steps
+        .iter_mut()
+        .rfind(|step| matches!(step, Step::Put("g", ..)));
+    *last.unwrap() = Step::Put("z", 3_000, Disk);
+    let twin = take_sample("twin", 17, &[&steps, IDENTIFIERS]);
+    let mut tally = Tally::default();
+    for (name, bytes) in &twin.files {
+        let own = sample.files.iter().find(|(own, _)| own == name).unwrap();
+        if own.1 == *bytes {
+            continue;
+        }
+        let _file = Context("file", name);
+        let disk = sample.machine.memory.fork();
+        disk.write_file(path(name), bytes);
+        tally.count(
+            name,
+            judge(&sample, &disk, &[name, &name.replace(".ids", ".log")]),
+        );
+    }
+    tally.print("a twin's files", &sample);
+    assert!(tally.total(Verdict::Refused) >= 2, "{tally:?}");
+}
+
+/// A record and its identifier both damaged: what was there isn't known any more, and that is said. The
+/// last unit of identifiers alone counts as never written, as the documents say.
+#[test]
+fn records_and_their_identifiers_damaged_together() {
+    let mut steps = WORKLOAD.to_vec();
+    // Several units of identifiers in each file.
+    for at in [21, 19, 16, 14] {
+        steps.splice(at..at, IDENTIFIERS.iter().copied());
+    }
+    let sample = take_sample("twice damaged", 17, &[&steps, IDENTIFIERS]);
+    let mut tally = Tally::default();
+    for number in ["00000001", "00000002"] {
+        let (log, ids) = (format!("{number}.log"), format!("{number}.ids"));
+        let written = |name: &str| {
+            let found = sample.files.iter().find(|(file, _)| file == name).unwrap();
+            end_of_content(&found.1).div_ceil(4096)
+        };
+        assert!(
+            written(&ids) >= 4,
+            "identifiers lie in {} units",
+            written(&ids)
+        );
+        for unit in 1..written(&ids) - 1 {
+            for place in 1..written(&log) {
+                let _place = Context("log, unit, unit of identifiers", (&log, place, unit));
+                let disk = sample.machine.memory.fork();
+                disk.flip_bit(path(&ids), unit as u64 * 4096 + 12, 3);
+                disk.flip_bit(path(&log), place as u64 * 4096 + 30, 3);
+                tally.count(&log, judge(&sample, &disk, &[&log, &ids]));
+            }
+        }
+    }
+    tally.print("records with their identifiers", &sample);
+    assert!(tally.total(Verdict::Refused) > 0);
+}
+
 /// Both copies of the manifest gone, in every way in which one can be: never a new, empty store.
 #[test]
 fn both_copies_of_the_manifest() {

@@ -23,7 +23,7 @@ use kintsu::{Error, Job, Reaction, Result};
 use support::check::Survived;
 use support::driver::Driver;
 use support::store::Machine;
-use support::workload::{AFTERWARDS, EVERYTHING, Step, is_final};
+use support::workload::{EVERYTHING, Step, afterwards, is_final};
 use support::{Context, scale};
 
 use OperationKind as K;
@@ -217,8 +217,12 @@ fn reopen(mut driver: Driver, variant: &Variant, rng: &mut SeededRng, counts: &m
             Err(error) => panic!("{error:?}"),
         }
         counts.reopened += 1;
-        driver.run(AFTERWARDS).expect("writes after reopening");
-        // What a restart has read must not hang on pages that never got to the disk.
+        let steps = afterwards(rng.next_u64());
+        // What a restart has read must not hang on pages that never got to the disk; a flush at the
+        // end of the steps would hide that.
+        let before = rng.below(steps.len() as u64 + 1) as usize;
+        let (before, after) = steps.split_at(before);
+        driver.run(before).expect("writes after reopening");
         if !variant.only.contains(&K::SyncDir) {
             let disk = driver.machine.memory.crash(rng.next_u64(), unit);
             driver.reboot(disk);
@@ -226,6 +230,7 @@ fn reopen(mut driver: Driver, variant: &Variant, rng: &mut SeededRng, counts: &m
                 .open(Survived::PowerLoss)
                 .expect("after another loss of power");
         }
+        driver.run(after).expect("more writes after reopening");
     }
 }
 
@@ -370,7 +375,7 @@ fn reopen_without_room(driver: &mut Driver) -> Result<()> {
     assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
     driver.check()?;
     driver.machine.memory.set_capacity(None);
-    driver.run(AFTERWARDS)?;
+    driver.run(&afterwards(used))?;
     driver.close()
 }
 

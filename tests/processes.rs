@@ -210,6 +210,45 @@ fn many_threads_write_durably_and_batches_stay_whole() {
     );
 }
 
+/// Here nothing waits for the disk, so that readers meet groups that are just being applied.
+#[test]
+fn large_batches_stay_whole_without_syncs() {
+    const WRITERS: u64 = 3;
+    const KEYS: u64 = 60;
+    let rounds = 1500 * scale();
+    let folder = tempfile::tempdir().unwrap();
+    let db = Options::new(folder.path()).open().unwrap();
+    let other = db.create_keyspace("other").unwrap();
+    let working = AtomicU64::new(WRITERS);
+    let checks = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (db, other, working) = (&db, &other, &working);
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    let mut batch = WriteBatch::new();
+                    for key in 0..KEYS {
+                        let key = [writer.to_be_bytes(), key.to_be_bytes()].concat();
+                        batch.put(&key, round.to_be_bytes());
+                        batch.put_in(other, &key, round.to_be_bytes());
+                    }
+                    db.write_with(batch, Durability::Buffered).unwrap();
+                }
+                working.fetch_sub(1, Ordering::AcqRel);
+            });
+        }
+        scope.spawn(|| {
+            while working.load(Ordering::Acquire) > 0 {
+                check_pairs(&db, &other);
+                checks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    });
+    check_pairs(&db, &other);
+    let checks = checks.into_inner();
+    println!("threads: {WRITERS} × {rounds} batches of {KEYS} × 2 keys, {checks} views checked");
+}
+
 fn write_pairs(db: &Db, other: &Keyspace, thread: u64, each: u64) {
     for count in 1..=each {
         let mut batch = WriteBatch::new();

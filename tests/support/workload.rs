@@ -116,7 +116,7 @@ pub const EVERYTHING: &[Step] = &[
 
 /// What every recovered store must be able to do: enough to write the header of a new log file and a
 /// new generation of the manifest.
-pub const AFTERWARDS: &[Step] = &[
+const AFTERWARDS: &[Step] = &[
     Put("x", 10, Disk),
     Batch(20, Buffered),
     Sync,
@@ -127,6 +127,15 @@ pub const AFTERWARDS: &[Step] = &[
     All(Job::Reclaim),
     Put("y", 10, Disk),
 ];
+
+/// [`AFTERWARDS`], at times after a removal of files on the strength of what was found alone.
+pub fn afterwards(seed: u64) -> Vec<Step> {
+    let mut steps = AFTERWARDS.to_vec();
+    if seed.is_multiple_of(2) {
+        steps.insert(0, All(Job::Reclaim));
+    }
+    steps
+}
 
 /// A value that no other write has, of about so many bytes.
 pub fn value(number: u64, bytes: usize) -> Vec<u8> {
