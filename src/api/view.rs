@@ -35,7 +35,7 @@ impl ReadView {
     /// The value of `key` in the default keyspace.
     ///
     /// # Errors
-    /// [`Error::Closed`], a failed read, or [`Error::Damaged`].
+    /// [`Error::Closed`](crate::Error::Closed), a failed read, or [`Error::Damaged`](crate::Error::Damaged).
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         self.get_from(&self.shared.engine.keyspaces.load().default, key.as_ref())
     }
@@ -43,7 +43,7 @@ impl ReadView {
     /// The value of `key` in `keyspace`. A keyspace created after the view is empty in it.
     ///
     /// # Errors
-    /// As [`ReadView::get`], and [`Error::KeyspaceNotFound`] if it has been dropped.
+    /// As [`ReadView::get`], and [`Error::KeyspaceNotFound`](crate::Error::KeyspaceNotFound) if it has been dropped.
     pub fn get_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         self.get_from(keyspace.tree()?, key.as_ref())
     }

@@ -20,6 +20,7 @@ use crate::cursor::Cursor;
 use crate::error::{Damage, Error, Result};
 use crate::testing::{Input, MemoryVfs, edit_file};
 use crate::types::{FileId, KeyspaceId, SegmentMeta, SegmentNumber, StoreId, Version};
+use crate::vfs::Vfs;
 
 const STORE: StoreId = StoreId(0x5704e);
 const FILE: FileId = FileId(0xf11e << 64 | 0x1d);
@@ -58,6 +59,8 @@ fn setup(disk: &MemoryVfs, options: SegmentOptions) -> SegmentSetup {
 }
 
 fn build(disk: &MemoryVfs, options: SegmentOptions, rows: &Rows) -> SegmentMeta {
+    let made = disk.create_dir_all(dir());
+    made.expect("a simulated disk makes folders");
     let created = SegmentBuilder::create(setup(disk, options));
     let mut builder = created.expect("a segment is begun");
     for row in rows.all() {

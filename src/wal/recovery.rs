@@ -218,17 +218,18 @@ impl<'a> Chain<'a> {
         let mut missing: Vec<&FoundFile> = Vec::new();
         let mut wanted = None;
         for file in folder.files.values().rev() {
-            if let Some(number) = wanted
-                && file.number != number
-            {
+            if let Some(number) = wanted {
+                // Not known though its successor is: purged, and a crash has brought the name back.
+                let purged = self.has_registry() && !file.is_known;
+                let elsewhere = file.number != number;
                 // Below a file that isn't there: purged with it, unless it tells otherwise.
-                let unknown = self.has_registry() && !file.is_known;
-                let void = file.number > number || unknown || self.is_void(file)?;
-                if void {
+                if file.number > number || purged || elsewhere && self.is_void(file)? {
                     self.void.push(file.number);
                     continue;
                 }
-                self.missing(number, None);
+                if elsewhere {
+                    self.missing(number, None);
+                }
             }
             wanted = self.visit(file, &mut missing)?.or(wanted);
         }

@@ -83,7 +83,8 @@ impl<'a> Ledger<'a> {
                 } => {
                     let floor = floors.get(at).copied().flatten();
                     let hole = self.assess(&mut timeline, &path, first_lsn, &loss, floor);
-                    holes.push(hole);
+                    // A file of which nothing is known has no place among the others.
+                    holes.extend(Some(hole).filter(|hole| hole.from < hole.to));
                 }
             }
         }

@@ -616,3 +616,50 @@ fn a_record_that_is_whole_but_another_is_refused() {
         assert_eq!(found, [1, 3]);
     }
 }
+
+/// The place of a file without headers is unknown; as the log's last hole it hid those before it.
+#[test]
+fn a_tolerant_reader_goes_around_damage_before_a_file_without_headers() {
+    let (disk, _) = small_log(End::Identified);
+    let third = read(&open(&disk).0, 3).unwrap().remove(0);
+    flip(&disk, third.lsn, 40);
+    for name in ["00000002.log", "00000002.ids"] {
+        assert!(disk.flip_bit(dir().join(name), 20, 3));
+    }
+    let mut tolerant = setup(&disk);
+    tolerant.damage = DamagePolicy::Tolerate;
+    let (log, report) = Log::open(tolerant).unwrap();
+    assert_eq!(report.needed.len(), 2, "{:?}", report.needed);
+    let found = read(&log, 0).unwrap();
+    let found: Vec<u64> = found.iter().map(|record| record.index.0).collect();
+    assert_eq!(found, [1, 2, 4, 5]);
+}
+
+/// What a purge removed may come back in part: the registry knows that it is no longer needed.
+#[test]
+fn half_of_a_purged_file_that_a_crash_brings_back_is_no_damage() {
+    let disk = MemoryVfs::new();
+    let known = Arc::new(super::workload::Known::default());
+    let registered = |disk: &MemoryVfs| {
+        let mut setup = setup(disk);
+        setup.known = known.0.lock().clone();
+        setup.registry = Some(known.clone());
+        setup
+    };
+    let (log, _) = Log::open(registered(&disk)).unwrap();
+    for index in 1..=40 {
+        append_synced(&log, index, 700).unwrap();
+    }
+    let before = disk.fork();
+    assert!(log.purge_before(Index(20)).unwrap() > 0);
+    let first = log.first_index();
+    drop(log);
+    for name in ["00000001.log", "00000001.ids"] {
+        let path = dir().join(name);
+        let disk = disk.fork();
+        assert!(disk.write_file(&path, before.read_file(&path).unwrap()));
+        let (log, report) = Log::open(registered(&disk)).unwrap();
+        assert_eq!(report.damage, [], "{name}");
+        assert_eq!(log.first_index(), first, "{name}");
+    }
+}
