@@ -74,6 +74,7 @@ impl Engine {
     fn lead(&self) {
         let mut group = Vec::new();
         let mut state = self.commit.lock();
+        self.queue.gather();
         self.queue.take(&mut group);
         self.commit_group(&mut state, &group);
         drop(state);

@@ -48,7 +48,9 @@ fn try_create(setup: &LogSetup<'_>, store_id: StoreId, meta: &LogFileMeta) -> Re
     };
     let sidecar_path = names::identifiers_path(&setup.dir, meta.number);
     let reserved = UNIT_BYTES + reserve_at_first(meta.capacity);
-    let unit = header.encode(HeaderKind::Identifiers);
+    let mut unit = header.encode(HeaderKind::Identifiers);
+    // Zeros, so that the syncs to come needn't turn reserved space into written space (ext4).
+    unit.resize(usize::try_from(reserved).unwrap_or(unit.len()), 0);
     let sidecar = publish(setup, &sidecar_path, &unit, reserved)?;
     let path = names::log_path(&setup.dir, meta.number);
     let unit = header.encode(HeaderKind::Log);
@@ -64,14 +66,14 @@ fn try_create(setup: &LogSetup<'_>, store_id: StoreId, meta: &LogFileMeta) -> Re
     })
 }
 
-/// Makes a preallocated file that begins with `unit`, all of it durable but its name.
-fn publish(setup: &LogSetup<'_>, path: &Path, unit: &[u8], capacity: u64) -> Result<Arc<dyn File>> {
+/// Makes a preallocated file that begins with `bytes`, all of it durable but its name.
+fn publish(setup: &LogSetup<'_>, path: &Path, bytes: &[u8], capacity: u64) -> Result<Arc<dyn File>> {
     let temporary = names::temporary(path);
     let created = setup.vfs.open(&temporary, Access::CreateOrTruncate);
     let file = created.map_err(|e| Error::io("create", &temporary, e))?;
     let taken = file.preallocate(capacity);
     taken.map_err(|e| Error::io("make room in", &temporary, e))?;
-    let written = file.write_at(unit, 0);
+    let written = file.write_at(bytes, 0);
     written.map_err(|e| Error::io("write", &temporary, e))?;
     file.sync_data()
         .map_err(|e| Error::io("sync", &temporary, e))?;
