@@ -26,7 +26,7 @@ use criterion::{
 use crossbeam_skiplist::SkipMap;
 
 use self::cursor::Cursor;
-use self::memtable::Memtable;
+use self::memtable::{Bulk, Memtable};
 use self::types::{Entry, EntryKind, Index, Version};
 
 const ENTRIES: u64 = 1_000_000;
@@ -125,13 +125,13 @@ fn inserts(criterion: &mut Criterion) {
             .throughput(Throughput::Elements(ENTRIES))
             .sample_size(10);
         fill(&mut group, "memtable", || fill_memtable(keys));
-        if *order == "insert_ascending" {
-            fill(&mut group, "memtable_insert_sorted", || {
-                let table = Memtable::new();
-                table.insert_sorted(entries(keys));
-                table
-            });
-        }
+        fill(&mut group, "memtable_bulk", || {
+            let table = Arc::new(Memtable::new());
+            let mut bulk = Bulk::new(Arc::clone(&table));
+            entries(keys).for_each(|entry| bulk.push(entry));
+            bulk.link(None, false);
+            table
+        });
         fill(&mut group, "btree", || fill_btree(keys));
         fill(&mut group, "crossbeam", || fill_crossbeam(keys));
         group.finish();

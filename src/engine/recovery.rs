@@ -21,7 +21,7 @@ use crate::error::{Damage, Error, Result};
 use crate::manifest::{
     KeyspaceState, Manifest, ManifestAccess, ManifestReport, ManifestSetup, ManifestState,
 };
-use crate::options::{Options, Progress};
+use crate::options::{Background, Options, Progress};
 use crate::segment::{BlockCache, Segment};
 use crate::types::{
     Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, Term,
@@ -196,7 +196,7 @@ impl Engine {
 fn may_be_a_race(error: &Error) -> bool {
     match error {
         Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-        Error::Damaged(_) => true,
+        Error::Damaged(_) | Error::Purged { .. } => true,
         _ => false,
     }
 }
@@ -342,6 +342,7 @@ fn open_log(
         } else {
             DamagePolicy::Refuse
         },
+        parallel: options.background == Background::Threads,
         progress: Some(&told),
     })
 }

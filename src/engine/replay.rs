@@ -1,27 +1,34 @@
 //! Replay: the log's records since the last flush, back into memtables.
 //!
-//! Records are read in stretches; a stretch's operations are sorted and inserted in one sweep, which is
-//! several times faster than one by one.
+//! Operations are copied into the memtables' memory as they are read, then sorted and linked in one
+//! sweep, which is several times faster than inserting them one by one. Where threads are allowed, two
+//! share each step: each reads and sorts one half of the log, and links one half of the keys.
+//!
+//! What the log does to a keyspace is read before it is known whether the keyspace is there: the
+//! record that creates or drops it may be in the other half. So each keyspace's span of records is
+//! held against its life afterwards.
 
-use std::cmp::Ordering;
+mod part;
+
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread;
 
-use bytes::Bytes;
+use parking_lot::Mutex;
 
-use crate::engine::batch::Operations;
 use crate::engine::catalog::{CatalogOperation, Keyspaces};
 use crate::engine::tree::Tree;
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{Change, ManifestState};
+use crate::memtable::Memtable;
 use crate::options::{Background, Options};
-use crate::types::{Entry, EntryKind, Index, KeyspaceId, Version, order};
-use crate::wal::{Log, Record, RecordKind};
+use crate::types::{Index, KeyspaceId};
+use crate::wal::Log;
 
-/// Payload bytes sorted at once; bounds the memory beside the memtables.
-const STRETCH_BYTES: usize = 256 << 20;
+use self::part::{Part, Written};
 
-/// Operations from which on two threads share the sorting and inserting.
-const PARALLEL_OPERATIONS_MIN: usize = 50_000;
+/// Bytes of log from which on two threads share the work.
+const PARALLEL_BYTES_MIN: u64 = 4 << 20;
 
 /// What replay has rebuilt so far.
 pub(super) struct Replay {
@@ -32,27 +39,36 @@ pub(super) struct Replay {
     pub(super) records: u64,
     pub(super) bytes: usize,
     catalog_index: Index,
-    covered: Vec<(KeyspaceId, Index)>,
-    path: std::path::PathBuf,
-    tolerate_damage: bool,
-    parallel: bool,
-    stretch: Vec<(Index, Bytes)>,
-    stretch_bytes: usize,
+    covered: HashMap<KeyspaceId, Index>,
+    options: Options,
 }
 
-/// An operation that waits to be sorted; the key's first bytes stand in the entry itself, so most
-/// comparisons touch nothing else.
-struct Sortable<'a> {
-    keyspace: KeyspaceId,
-    prefix: u64,
-    key: &'a [u8],
-    version: Version,
-    kind: EntryKind,
-    value: &'a [u8],
+/// What the readers of the log's parts share.
+struct Ground<'a> {
+    options: &'a Options,
+    catalog_index: Index,
+    covered: &'a HashMap<KeyspaceId, Index>,
+    /// The tables to write to, also those of keyspaces that may come to light only later.
+    tables: Mutex<HashMap<KeyspaceId, Arc<Memtable>>>,
+}
+
+impl Ground<'_> {
+    fn table(&self, keyspace: KeyspaceId) -> Arc<Memtable> {
+        let mut tables = self.tables.lock();
+        Arc::clone(tables.entry(keyspace).or_default())
+    }
+
+    fn covered(&self, keyspace: KeyspaceId) -> Index {
+        // One that the manifest doesn't know was dropped, if the manifest's catalog is as new as that;
+        // ids are never used again.
+        let known = self.covered.get(&keyspace).copied();
+        known.unwrap_or(self.catalog_index)
+    }
 }
 
 impl Replay {
     pub(super) fn new(options: &Options, state: &ManifestState, keyspaces: Keyspaces) -> Self {
+        let covered = state.keyspaces.iter().map(|(id, k)| (*id, k.covered));
         Self {
             keyspaces,
             catalog: Vec::new(),
@@ -61,16 +77,8 @@ impl Replay {
             records: 0,
             bytes: 0,
             catalog_index: state.catalog_index,
-            covered: state
-                .keyspaces
-                .iter()
-                .map(|(id, k)| (*id, k.covered))
-                .collect(),
-            path: options.path.clone(),
-            tolerate_damage: options.tolerate_damage,
-            parallel: options.background == Background::Threads,
-            stretch: Vec::new(),
-            stretch_bytes: 0,
+            covered: covered.collect(),
+            options: options.clone(),
         }
     }
 
@@ -82,94 +90,26 @@ impl Replay {
         let mut first = covered.next();
         let first_kept = log.first_index();
         if first_kept > first {
-            self.missing(first, Index(first_kept.0 - 1))?;
+            missing(&self.options, first, Index(first_kept.0 - 1))?;
             // Damage that is tolerated leaves records before it, which no longer count as the log's.
-            if !self.tolerate_damage {
+            if !self.options.tolerate_damage {
                 first = first_kept;
             }
         }
-        let mut reader = log.read_from(first)?;
-        let mut expected = first;
-        while let Some(record) = reader.next()? {
-            if record.index > expected {
-                self.missing(expected, Index(record.index.0 - 1))?;
-            }
-            expected = record.index.next();
-            self.take(record)?;
-        }
-        self.finish_stretch()
-    }
-
-    fn missing(&self, from: Index, to: Index) -> Result<()> {
-        if self.tolerate_damage {
-            return Ok(());
-        }
-        let mut damage = Damage::new(&self.path, 0, 0, "log records are missing");
-        damage.indexes = Some((from, to));
-        Err(Error::damaged(damage))
-    }
-
-    fn take(&mut self, record: Record) -> Result<()> {
-        self.records += 1;
-        match record.kind {
-            RecordKind::Batch => {
-                self.stretch_bytes += record.payload.len();
-                self.stretch.push((record.index, record.payload));
-                if self.stretch_bytes >= STRETCH_BYTES {
-                    self.finish_stretch()?;
-                }
-                Ok(())
-            }
-            RecordKind::Catalog if record.index > self.catalog_index => {
-                // What came before it goes to the keyspaces as they were.
-                self.finish_stretch()?;
-                self.apply_catalog(record.index, &record.payload)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn apply_catalog(&mut self, index: Index, payload: &[u8]) -> Result<()> {
-        let operation = CatalogOperation::decode(payload).ok_or_else(|| self.malformed(index))?;
-        let change = match operation {
-            CatalogOperation::Create { id, name, options } => {
-                self.keyspaces.insert(Arc::new(Tree::new(id, name.clone())));
-                self.next_keyspace = self.next_keyspace.max(KeyspaceId(id.0 + 1));
-                Change::KeyspaceCreated {
-                    id,
-                    name,
-                    index,
-                    options,
-                }
-            }
-            CatalogOperation::Drop { id } => {
-                if let Some(tree) = self.keyspaces.remove(id) {
-                    tree.mark_dropped();
-                    self.dropped.push((index, tree));
-                }
-                Change::KeyspaceDropped { id, index }
-            }
+        let trees = self.keyspaces.trees();
+        let tables = trees.map(|tree| (tree.id, tree.with(|state| state.active.clone())));
+        let ground = Ground {
+            options: &self.options,
+            catalog_index: self.catalog_index,
+            covered: &self.covered,
+            tables: Mutex::new(tables.collect()),
         };
-        self.catalog.push((index, change));
-        Ok(())
-    }
-
-    fn malformed(&self, index: Index) -> Error {
-        let what = format!("record {index} can't be read, though its checksum is right");
-        let mut damage = Damage::new(&self.path, 0, 0, what);
-        damage.indexes = Some((index, index));
-        Error::damaged(damage)
-    }
-
-    /// Sorts what has been read and inserts it.
-    fn finish_stretch(&mut self) -> Result<()> {
-        let stretch = std::mem::take(&mut self.stretch);
-        self.stretch_bytes = 0;
-        let mut all = Vec::with_capacity(stretch.len());
-        for (index, payload) in &stretch {
-            self.collect(*index, payload, &mut all)?;
-        }
-        self.insert(&mut all);
+        let parts = self.read(&ground, log, first)?;
+        let tables = ground.tables.into_inner();
+        self.records = parts.iter().map(|part| part.records).sum();
+        let lives = self.apply_catalog(&parts, tables)?;
+        self.check(&parts, &lives)?;
+        self.link(parts);
         let trees = self.keyspaces.trees();
         self.bytes = trees
             .map(|tree| tree.with(|state| state.active.bytes()))
@@ -177,95 +117,122 @@ impl Replay {
         Ok(())
     }
 
-    /// Sorts and inserts, the lower half of the keys beside the upper one if there are many.
-    fn insert(&self, all: &mut [Sortable<'_>]) {
-        let middle = all.len() / 2;
-        if !self.parallel || all.len() < PARALLEL_OPERATIONS_MIN {
-            return self.insert_part(all);
-        }
-        let (low, _, _) = all.select_nth_unstable_by(middle, Sortable::order);
-        let low_len = low.len();
-        let (low, high) = all.split_at_mut(low_len);
-        std::thread::scope(|scope| {
-            scope.spawn(|| self.insert_part(low));
-            self.insert_part(high);
-        });
+    /// Damage that is tolerated leaves gaps, and then halves of the indexes mean little.
+    fn is_parallel(&self) -> bool {
+        self.options.background == Background::Threads && !self.options.tolerate_damage
     }
 
-    fn insert_part(&self, part: &mut [Sortable<'_>]) {
-        part.sort_unstable_by(Sortable::order);
-        for run in part.chunk_by(|a, b| a.keyspace == b.keyspace) {
-            let first = run.first();
-            if let Some(tree) = first.and_then(|first| self.keyspaces.get(first.keyspace)) {
-                let table = tree.with(|state| state.active.clone());
-                table.insert_sorted(run.iter().map(Sortable::entry));
-            }
+    fn read(&self, ground: &Ground<'_>, log: &Log, first: Index) -> Result<Vec<Part>> {
+        if !self.is_parallel() || log.bytes_retained() < PARALLEL_BYTES_MIN {
+            return Ok(vec![Part::read(ground, log, first, None)?]);
         }
+        let middle = Index(first.0.midpoint(log.last_index().0));
+        thread::scope(|scope| {
+            let low = scope.spawn(|| Part::read(ground, log, first, Some(middle)));
+            let high = Part::read(ground, log, middle, None);
+            match low.join() {
+                Ok(low) => Ok(vec![low?, high?]),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 
-    fn collect<'a>(
-        &self,
-        index: Index,
-        payload: &'a [u8],
-        all: &mut Vec<Sortable<'a>>,
-    ) -> Result<()> {
-        for (position, operation) in (0..).zip(Operations::new(payload)) {
-            let operation = operation.map_err(|_| self.malformed(index))?;
-            let keyspace = operation.keyspace;
-            let covered = self
-                .covered
-                .iter()
-                .find(|(id, _)| *id == keyspace)
-                .map(|(_, c)| *c);
-            if covered.is_some_and(|covered| index <= covered) {
-                continue;
-            }
-            if self.keyspaces.get(keyspace).is_none() {
-                // Dropped later on, in a step that the manifest has already taken; ids are never
-                // used again. If the manifest hasn't got that far, something is missing.
-                if index > self.catalog_index && !self.tolerate_damage {
-                    return Err(self.malformed(index));
+    /// Creates and drops keyspaces. Returns from which record to which they live, if not for ever.
+    fn apply_catalog(
+        &mut self,
+        parts: &[Part],
+        mut tables: HashMap<KeyspaceId, Arc<Memtable>>,
+    ) -> Result<HashMap<KeyspaceId, (Index, Index)>> {
+        let always = (Index(0), Index(u64::MAX));
+        let trees = self.keyspaces.trees();
+        let mut lives: HashMap<_, _> = trees.map(|tree| (tree.id, always)).collect();
+        for (index, payload) in parts.iter().flat_map(|part| &part.catalog) {
+            let index = *index;
+            let operation = CatalogOperation::decode(payload);
+            let change = match operation.ok_or_else(|| malformed(&self.options, index))? {
+                CatalogOperation::Create { id, name, options } => {
+                    lives.insert(id, (index, always.1));
+                    let tree = Tree::new(id, name.clone());
+                    let table = tables.remove(&id).unwrap_or_default();
+                    tree.change(|state| state.active = table);
+                    self.keyspaces.insert(Arc::new(tree));
+                    self.next_keyspace = self.next_keyspace.max(KeyspaceId(id.0 + 1));
+                    Change::KeyspaceCreated {
+                        id,
+                        name,
+                        index,
+                        options,
+                    }
                 }
+                CatalogOperation::Drop { id } => {
+                    if let Some(life) = lives.get_mut(&id) {
+                        life.1 = index;
+                    }
+                    if let Some(tree) = self.keyspaces.remove(id) {
+                        tree.mark_dropped();
+                        self.dropped.push((index, tree));
+                    }
+                    Change::KeyspaceDropped { id, index }
+                }
+            };
+            self.catalog.push((index, change));
+        }
+        Ok(lives)
+    }
+
+    /// Whether each keyspace was there when it was written to. Records up to the manifest's catalog may
+    /// have written to one that was dropped since; for later ones something would be missing.
+    fn check(&self, parts: &[Part], lives: &HashMap<KeyspaceId, (Index, Index)>) -> Result<()> {
+        if self.options.tolerate_damage {
+            return Ok(());
+        }
+        for (id, written) in parts.iter().flat_map(|part| &part.written) {
+            let Some((first, last)) = written.span else {
                 continue;
+            };
+            let outside = match lives.get(id) {
+                Some((_, dropped)) if last > *dropped => Some(last),
+                Some((created, _)) if first < *created => Some(first),
+                Some(_) => None,
+                None => Some(first),
+            };
+            if let Some(index) = outside {
+                return Err(malformed(&self.options, index));
             }
-            let version = Version { index, position };
-            let (key, kind, value) = (operation.key, operation.kind, operation.value);
-            all.push(Sortable {
-                keyspace,
-                prefix: prefix(key),
-                key,
-                version,
-                kind,
-                value,
-            });
         }
         Ok(())
     }
-}
 
-impl<'a> Sortable<'a> {
-    fn order(&self, other: &Self) -> Ordering {
-        self.keyspace
-            .cmp(&other.keyspace)
-            .then_with(|| self.prefix.cmp(&other.prefix))
-            .then_with(|| order(self.key, self.version, other.key, other.version))
-    }
-
-    fn entry(&self) -> Entry<'a> {
-        Entry {
-            key: self.key,
-            version: self.version,
-            kind: self.kind,
-            value: self.value,
+    /// Lets what was read be seen.
+    fn link(&self, parts: Vec<Part>) {
+        let mut parts = parts.into_iter();
+        let mut low = parts.next().unwrap_or_default().written;
+        let mut high = parts.next().unwrap_or_default().written;
+        for tree in self.keyspaces.trees() {
+            let bulk = |written: Written| written.bulk;
+            let (one, other) = (low.remove(&tree.id), high.remove(&tree.id));
+            match (one.map(bulk), other.map(bulk)) {
+                (Some(one), other) => one.link(other, self.is_parallel()),
+                (None, Some(other)) => other.link(None, self.is_parallel()),
+                (None, None) => {}
+            }
         }
     }
 }
 
-/// The first eight bytes, so that comparing the numbers orders as comparing the keys does, as far as
-/// they differ there.
-fn prefix(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let taken = key.len().min(8);
-    bytes[..taken].copy_from_slice(&key[..taken]);
-    u64::from_be_bytes(bytes)
+fn malformed(options: &Options, index: Index) -> Error {
+    let what = format!("record {index} can't be read, though its checksum is right");
+    let mut damage = Damage::new(&options.path, 0, 0, what);
+    damage.indexes = Some((index, index));
+    Error::damaged(damage)
+}
+
+/// Records that aren't there: damage, unless it is tolerated.
+fn missing(options: &Options, from: Index, to: Index) -> Result<()> {
+    if options.tolerate_damage {
+        return Ok(());
+    }
+    let mut damage = Damage::new(&options.path, 0, 0, "log records are missing");
+    damage.indexes = Some((from, to));
+    Err(Error::damaged(damage))
 }

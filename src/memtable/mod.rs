@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::cursor::MemtableCursor;
-pub use self::list::Memtable;
+pub use self::list::{Bulk, Memtable};
 use crate::types::{Entry, Found, Version};
 
 /// Values from this length on are shared with the table rather than copied out of it, which keeps the
@@ -31,13 +31,6 @@ impl Memtable {
     /// replay may repeat itself. O(log n); O(1) if it sorts after all others.
     pub fn insert(&self, entry: Entry<'_>) {
         self.add(entry);
-    }
-
-    /// Adds copies of entries that come in table order, each in O(log d) where d is the number of
-    /// entries in the table between it and the one before. Those out of order are added all the same,
-    /// in O(log n).
-    pub fn insert_sorted<'a>(&self, entries: impl Iterator<Item = Entry<'a>>) {
-        self.add_sorted(entries);
     }
 
     /// The newest version of `key` that is no newer than `at`, be it a put or a deletion. O(log n).

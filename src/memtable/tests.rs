@@ -150,6 +150,13 @@ fn assert_same_at(table: &Arc<Memtable>, model: &Model, key: &[u8], at: Version)
     assert_eq!(cursor.entry(), below.map(row).next_back());
 }
 
+/// Puts all in by one bulk.
+fn insert_all<'a>(table: &Arc<Memtable>, entries: impl IntoIterator<Item = Entry<'a>>) {
+    let mut bulk = Bulk::new(Arc::clone(table));
+    entries.into_iter().for_each(|entry| bulk.push(entry));
+    bulk.link(None, false);
+}
+
 proptest! {
     #![proptest_config(config(300))]
 
@@ -178,10 +185,19 @@ proptest! {
             }
             if is_sorted {
                 run.sort_by(|a, b| a.order(b));
-                table.insert_sorted(run.into_iter());
+                insert_all(&table, run);
             } else if count % 2 == 0 {
-                // Out of order: as good as one by one.
-                table.insert_sorted(run.into_iter());
+                // By two, each of which has every other one, or a half; and no two are equal.
+                let mut seen = std::collections::BTreeSet::new();
+                run.retain(|entry| seen.insert((entry.key, entry.version)));
+                let (mut one, mut other) = (Bulk::new(table.clone()), Bulk::new(table.clone()));
+                for (n, entry) in run.iter().enumerate() {
+                    let is_first = if count % 4 == 0 { n % 2 == 0 } else { n < run.len() / 2 };
+                    if is_first { one.push(*entry) } else { other.push(*entry) }
+                }
+                one.link(Some(other), true);
+            } else if count % 3 == 0 {
+                insert_all(&table, run);
             } else {
                 run.into_iter().for_each(|entry| table.insert(entry));
             }
@@ -203,7 +219,7 @@ proptest! {
 fn an_empty_table_has_nothing() {
     let table = Arc::new(Memtable::new());
     assert_eq!(table.bytes(), 0);
-    table.insert_sorted(std::iter::empty());
+    insert_all(&table, []);
     assert_same(&table, &Model::new());
     assert_same_at(&table, &Model::new(), b"", Version::MAX);
     assert_same_at(&table, &Model::new(), b"\xff\xff\xff\xff\xff", Version::MAX);
@@ -218,7 +234,7 @@ fn the_first_of_two_equal_ones_stays() {
         put(b"k", version(1, 0), b"third"),
         put(b"k", version(1, 0), b"fourth"),
     ];
-    table.insert_sorted(again.into_iter());
+    insert_all(&table, again);
     assert_eq!(table.entries(), 1);
     assert_eq!(table.get(b"k", Version::MAX).unwrap().value, b"first");
 }
@@ -325,7 +341,7 @@ impl Race {
                 .iter()
                 .map(|(n, key)| put(key, version(n + 1, writer as u32), key));
             if writer == 3 {
-                self.table.insert_sorted(entries);
+                insert_all(&self.table, entries);
             } else {
                 entries.for_each(|entry| self.table.insert(entry));
             }

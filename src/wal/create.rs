@@ -67,7 +67,12 @@ fn try_create(setup: &LogSetup<'_>, store_id: StoreId, meta: &LogFileMeta) -> Re
 }
 
 /// Makes a preallocated file that begins with `bytes`, all of it durable but its name.
-fn publish(setup: &LogSetup<'_>, path: &Path, bytes: &[u8], capacity: u64) -> Result<Arc<dyn File>> {
+fn publish(
+    setup: &LogSetup<'_>,
+    path: &Path,
+    bytes: &[u8],
+    capacity: u64,
+) -> Result<Arc<dyn File>> {
     let temporary = names::temporary(path);
     let created = setup.vfs.open(&temporary, Access::CreateOrTruncate);
     let file = created.map_err(|e| Error::io("create", &temporary, e))?;

@@ -48,12 +48,22 @@ pub(crate) enum Ending {
 }
 
 /// What is known of a file before it is scanned.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Context {
     /// Another file of the log with something in it comes after this one.
     pub finished: bool,
     /// Where that file says the log ends in this one.
     pub cut: Option<Lsn>,
+}
+
+impl Context {
+    /// For a file that comes before `next`, which has something in it.
+    pub fn before(next: &LogFileMeta) -> Self {
+        Self {
+            finished: true,
+            cut: Some(next.previous_end_lsn).filter(|lsn| lsn.0 > 0),
+        }
+    }
 }
 
 /// A file, judged.

@@ -297,6 +297,7 @@ fn own(setup: LogSetup<'_>) -> LogSetup<'static> {
         needed_above: setup.needed_above,
         access: setup.access,
         damage: setup.damage,
+        parallel: setup.parallel,
         progress: None,
     }
 }

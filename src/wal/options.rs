@@ -143,6 +143,9 @@ pub struct LogSetup<'a> {
     pub access: LogAccess,
     /// What to do about damage.
     pub damage: DamagePolicy,
+    /// Whether opening may read files in a second thread. What it does is the same; the order in which
+    /// the disk is asked isn't.
+    pub parallel: bool,
     /// Called now and then with the bytes read so far and in all.
     pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
 }
@@ -163,6 +166,7 @@ impl LogSetup<'_> {
             needed_above: Index(0),
             access: LogAccess::ReadWrite,
             damage: DamagePolicy::Refuse,
+            parallel: true,
             progress: None,
         }
     }

@@ -185,6 +185,9 @@ impl LogReader {
 
     /// Jumps over a place that was damaged when the log was opened, if that may be.
     fn skip_hole(&mut self, at: Lsn) -> Result<bool> {
+        if self.holes.is_empty() {
+            return Ok(false);
+        }
         let after = self.holes.partition_point(|hole| hole.to <= at);
         let Some(hole) = self.holes.get(after).filter(|hole| hole.from <= at) else {
             return Ok(false);
@@ -228,14 +231,16 @@ impl LogReader {
         let Some((salt, to)) = self.parts.front().map(|part| (part.meta.salt, part.to)) else {
             return Ok(None);
         };
-        let bytes = self.bytes_at(lsn, RECORD_HEADER_BYTES_MAX)?;
-        Ok(decode_header(salt, lsn, &bytes, to.0.saturating_sub(lsn.0)))
+        let at = self.load(lsn, RECORD_HEADER_BYTES_MAX)?;
+        let bytes = self.chunk.get(at..).unwrap_or_default();
+        Ok(decode_header(salt, lsn, bytes, to.0.saturating_sub(lsn.0)))
     }
 
     fn read_record(&mut self, header: &RecordHeader) -> Result<Record> {
         let len = usize::try_from(header.bytes).unwrap_or(usize::MAX);
-        let bytes = self.bytes_at(header.lsn, len)?;
-        if bytes.len() < len || !payload_matches(header, &bytes[..len]) {
+        let at = self.load(header.lsn, len)?;
+        let bytes = self.chunk.get(at..at + len);
+        if !bytes.is_some_and(|bytes| payload_matches(header, bytes)) {
             return Err(self.damage(header.lsn, "the record's checksum is wrong"));
         }
         Ok(Record {
@@ -247,7 +252,7 @@ impl LogReader {
             time_us: header.time_us,
             client: header.client,
             sequence: header.sequence,
-            payload: bytes.slice(header.payload_at..len),
+            payload: self.chunk.slice(at + header.payload_at..at + len),
         })
     }
 
@@ -261,10 +266,11 @@ impl LogReader {
         Error::damaged(damage)
     }
 
-    /// At least so many bytes from a position, or as many as there are.
-    fn bytes_at(&mut self, lsn: Lsn, want: usize) -> Result<Bytes> {
+    /// Sees to it that the chunk holds so many bytes from a position, or as many as there are. Returns
+    /// where in the chunk they begin.
+    fn load(&mut self, lsn: Lsn, want: usize) -> Result<usize> {
         let Some(part) = self.parts.front() else {
-            return Ok(Bytes::new());
+            return Ok(self.chunk.len());
         };
         let offset = lsn.0 - part.meta.first_lsn.0;
         let rest = usize::try_from(part.to.0.saturating_sub(lsn.0)).unwrap_or(usize::MAX);
@@ -273,13 +279,13 @@ impl LogReader {
             && let Ok(at) = usize::try_from(at)
             && self.chunk.len() >= at.saturating_add(want)
         {
-            return Ok(self.chunk.slice(at..));
+            return Ok(at);
         }
         if self.file.is_none() {
             self.file = Some(self.open()?);
         }
         let Some(file) = &self.file else {
-            return Ok(Bytes::new());
+            return Ok(self.chunk.len());
         };
         let mut chunk = vec![0; want.max(self.chunk_bytes.min(rest))];
         let read = file.read(&mut chunk, offset)?;
@@ -287,7 +293,7 @@ impl LogReader {
         self.chunk = Bytes::from(chunk);
         self.chunk_at = offset;
         self.chunk_bytes = CHUNK_BYTES_MAX.min(2 * self.chunk_bytes);
-        Ok(self.chunk.clone())
+        Ok(0)
     }
 
     fn open(&self) -> Result<Source> {

@@ -4,6 +4,7 @@
 //! note of its predecessor. A file without anything in it is as if it weren't there: it was prepared
 //! and not yet used, or its first write never became durable.
 
+mod examine;
 mod ledger;
 
 use std::path::PathBuf;
@@ -11,10 +12,10 @@ use std::path::PathBuf;
 use crate::error::{Damage, Error, Result};
 use crate::types::{Index, LogFileMeta, LogNumber, Lsn, StoreId};
 
+use self::examine::{Ahead, examine};
 use self::ledger::Ledger;
 use super::folder::{self, Folder, FoundFile};
 use super::format::UNIT_BYTES;
-use super::identifiers::IdentifierTable;
 use super::judge::{self, Context, Ending, Judged, Loss, Stretch, judge};
 use super::names;
 use super::options::{DamagePolicy, LogAccess, LogReport, LogSetup};
@@ -108,8 +109,16 @@ fn damage_of(found: &Result<Recovered>) -> Option<&[Damage]> {
 fn recover_once(setup: &LogSetup<'_>) -> Result<Recovered> {
     let started = setup.clock.elapsed();
     let folder = folder::read_folder(setup)?;
-    let mut chain = Chain::new(setup, &folder);
-    chain.walk()?;
+    let ahead = Ahead::default();
+    let mut chain = Chain::new(setup, &folder, &ahead);
+    std::thread::scope(|scope| {
+        if setup.parallel {
+            scope.spawn(|| ahead.run(setup, &folder));
+        }
+        let walked = chain.walk();
+        ahead.stop();
+        walked
+    })?;
     let Chain {
         mut parts,
         void,
@@ -188,6 +197,7 @@ impl Part {
 struct Chain<'a> {
     setup: &'a LogSetup<'a>,
     folder: &'a Folder,
+    ahead: &'a Ahead,
     /// Newest first.
     parts: Vec<Part>,
     void: Vec<LogNumber>,
@@ -199,11 +209,12 @@ struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    fn new(setup: &'a LogSetup<'a>, folder: &'a Folder) -> Self {
+    fn new(setup: &'a LogSetup<'a>, folder: &'a Folder, ahead: &'a Ahead) -> Self {
         let metas = folder.files.values().filter_map(|file| file.meta.as_ref());
         Self {
             setup,
             folder,
+            ahead,
             parts: Vec::new(),
             void: Vec::new(),
             damage: Vec::new(),
@@ -288,21 +299,24 @@ impl<'a> Chain<'a> {
             finished: !is_head,
             cut: self.cut,
         };
-        let mut table = folder::read_identifiers(self.setup, meta, is_head)?;
-        let Some(source) = folder::open_log(self.setup, meta, &table, is_head)? else {
-            self.missing(file.number, Some(meta));
-            return Ok(Some(meta.previous_number));
-        };
-        let len = source.len();
+        let ready = (!is_head).then(|| self.ahead.take(file.number, context));
         let (setup, done, all) = (self.setup, self.bytes_done, self.bytes_all);
         let mut progress = |at: u64| {
             if let Some(progress) = setup.progress {
                 progress(done + at, all);
             }
         };
-        let judged = judge(source, meta, &mut table, context, &mut progress)?;
+        let examined = match ready.flatten() {
+            Some(examined) => examined?,
+            None => examine(setup, meta, is_head, context, &mut progress)?,
+        };
+        let Some(examined) = examined else {
+            self.missing(file.number, Some(meta));
+            return Ok(Some(meta.previous_number));
+        };
         self.bytes_done += meta.capacity;
         progress(meta.capacity);
+        let judged = examined.judged;
         if is_head {
             if judged.is_void() {
                 self.void.push(file.number);
@@ -310,7 +324,7 @@ impl<'a> Chain<'a> {
             }
             self.head(&judged, missing);
         }
-        self.note_damage(file, meta, len, &table);
+        self.note_damage(file, meta, examined.len, &examined.damaged_units);
         self.cut = Some(meta.previous_end_lsn).filter(|lsn| lsn.0 > 0);
         let previous = meta.previous_number;
         let meta = meta.clone();
@@ -412,7 +426,7 @@ impl<'a> Chain<'a> {
         file: &FoundFile,
         meta: &LogFileMeta,
         len: u64,
-        table: &IdentifierTable,
+        damaged_units: &[u64],
     ) {
         self.damage.extend(file.damage.iter().cloned());
         if len < meta.capacity {
@@ -422,7 +436,7 @@ impl<'a> Chain<'a> {
                 .push(Damage::new(&file.path, len, missing, what));
         }
         let path = names::identifiers_path(&self.setup.dir, file.number);
-        for &offset in table.damaged_units() {
+        for &offset in damaged_units {
             let what = "identifiers are damaged; the records they name are checked by themselves";
             self.damage
                 .push(Damage::new(&path, offset, UNIT_BYTES, what));

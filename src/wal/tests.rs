@@ -60,6 +60,7 @@ pub(super) fn setup_on(vfs: Arc<dyn Vfs>, seed: u64) -> LogSetup<'static> {
         needed_above: Index(0),
         access: LogAccess::ReadWrite,
         damage: DamagePolicy::Refuse,
+        parallel: false,
         progress: None,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! # Safety argument
 //! - A piece is a range of a chunk that `next.fetch_add` gave to one caller and to nobody else, so
-//!   no two pieces overlap.
+//!   no two pieces overlap. A slab is such a piece, and `allocate_from` hands out each part of it once;
+//!   slabs can't be copied.
 //! - A chunk, once in `chunks`, stays there and is never moved or freed before the arena is
 //!   dropped; so a pointer into a piece is good for as long as the arena is borrowed.
 //! - Positions are units of eight bytes, and a position's highest bit names its chunk: the chunk of
@@ -21,6 +22,8 @@ const FIRST: u32 = 1 << 13;
 /// Chunks, by the leading zeros of the positions in them. Those above [`FIRST`] double in size, as
 /// far as 32-bit positions go (32 GiB); the slots of smaller chunks, and of position 0, stay empty.
 const CHUNKS: usize = u32::BITS as usize + 1;
+/// The units of a slab (32 KiB).
+const SLAB_UNITS: u32 = 1 << 12;
 /// Alignment of chunks: a page, or for the larger ones a huge page, which saves a search most of the
 /// waiting for address translation.
 const PAGE: usize = 4096;
@@ -44,6 +47,17 @@ struct Counters {
     large: AtomicPtr<Large>,
     /// Bytes of all large blocks.
     large_bytes: AtomicU64,
+}
+
+/// A piece that one thread hands out further, so that threads which write much don't all count with
+/// the same number. What is left of it in the end is nobody's. It must not outlive its arena.
+#[derive(Default)]
+pub struct Slab {
+    /// The arena's address; 0 for none.
+    arena: usize,
+    /// The first position that is free, and how many there are.
+    next: u32,
+    units: u32,
 }
 
 /// The arena. Position 0 is never given out.
@@ -145,6 +159,28 @@ impl Arena {
                 return (first, self.pointer(first));
             }
         }
+    }
+
+    /// As [`Arena::allocate`], from a slab of this arena; a new one is taken when it is used up or is
+    /// another arena's.
+    pub fn allocate_from(&self, slab: &mut Slab, units: usize) -> (u32, *mut u8) {
+        let wanted = units as u32;
+        let own = ptr::from_ref(self).addr();
+        if slab.arena != own || slab.units < wanted {
+            if wanted > SLAB_UNITS / 4 {
+                return self.allocate(units);
+            }
+            let (next, _) = self.allocate(SLAB_UNITS as usize);
+            *slab = Slab {
+                arena: own,
+                next,
+                units: SLAB_UNITS,
+            };
+        }
+        let position = slab.next;
+        slab.next += wanted;
+        slab.units -= wanted;
+        (position, self.pointer(position))
     }
 
     /// Sees to it that a chunk is there.

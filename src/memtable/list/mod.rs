@@ -12,9 +12,11 @@
 //!    jump is part of the version that holds it, and names one that its writer knew of.) After that
 //!    only atomics change. Nothing ever holds a `&mut` to arena memory.
 //! 3. **Positions** are read from this very list, or were returned by `write` on its arenas. Those of
-//!    keys are in links, slots of the lowest index level, anchors and the reference; those of index
+//!    keys are in links, slots of the lowest index level, anchors, the reference, and in a [`Bulk`],
+//!    which holds the list and stays in this module; those of index
 //!    nodes in the root, `first` and the slots of higher levels; those of versions in `newest`,
-//!    `older` and jumps. They never leave this module but inside a [`Walker`], which holds the list.
+//!    `older` and jumps. They never leave this module but inside a [`Walker`] or a [`Bulk`], each of
+//!    which holds the list; both can go from thread to thread, as whatever moves them sees to 2.
 //!
 //! What the list needs to be right, beyond memory safety:
 //! 4. A link and the hint that goes with it are one word, so no search sees a hint of another key.
@@ -28,31 +30,34 @@
 //!    that find a node of it full while another splits one leave their key out of it.
 
 mod arena;
+mod bulk;
 mod index;
 mod node;
 mod search;
 mod split;
 mod walker;
 
-use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering as Memory};
 
 use parking_lot::Mutex;
 
-use self::arena::Arena;
+use self::arena::{Arena, Slab};
+pub use self::bulk::Bulk;
 use self::index::IndexNode;
 use self::node::{Key, KeyVersion, Link};
-use self::search::{Gap, Led, Near, Place};
+use self::search::{Gap, Led, Near};
 pub use self::walker::Walker;
 use super::hint;
 use crate::types::{Entry, EntryKind, Version};
 
-/// The last key that [`Memtable::insert_sorted`] put in, so that the next is found from there.
+/// How a key was put in.
 #[derive(Clone, Copy)]
-struct Finger<'a, 'e> {
-    key: &'e [u8],
-    place: Place<'a>,
+struct Added<'a> {
+    position: u32,
+    /// The index node that names it, or should.
     leaf: &'a IndexNode,
+    /// Whether the table didn't have this version of it.
+    is_new: bool,
 }
 
 /// Keeps what inserts write away from what searches read.
@@ -104,87 +109,36 @@ impl Memtable {
 
     /// [`Memtable::insert`].
     pub(super) fn add(&self, entry: Entry<'_>) {
-        match self.descend_to_insert(entry.key) {
+        let added = match self.descend_to_insert(entry.key) {
             Led::To(position) => self.add_version(self.key(position), entry),
-            Led::Near(near) => {
-                self.add_key(entry, near);
-            }
-        }
-    }
-
-    /// [`Memtable::insert_sorted`].
-    pub(super) fn add_sorted<'e>(&self, entries: impl Iterator<Item = Entry<'e>>) {
-        // Versions of one key come newest first, but go in the other way round, so that their list
-        // grows at the end where it should.
-        let mut run: Vec<Entry<'e>> = Vec::new();
-        let mut finger = None;
-        for entry in entries {
-            if let Some(last) = run.last() {
-                match (last.key == entry.key).then(|| last.version.cmp(&entry.version)) {
-                    Some(Ordering::Equal) => continue,
-                    Some(Ordering::Greater) => {}
-                    Some(Ordering::Less) | None => {
-                        finger = self.add_run(&run, finger);
-                        run.clear();
-                    }
-                }
-            }
-            run.push(entry);
-        }
-        self.add_run(&run, finger);
-    }
-
-    /// Adds versions of one key, given newest first.
-    fn add_run<'a, 'e>(
-        &'a self,
-        run: &[Entry<'e>],
-        finger: Option<Finger<'a, 'e>>,
-    ) -> Option<Finger<'a, 'e>> {
-        let (&oldest, newer) = run.split_last()?;
-        let key = oldest.key;
-        let led = match finger.and_then(|finger| self.near(finger, key)) {
-            Some(near) => Led::Near(near),
-            None => self.descend_to_insert(key),
+            Led::Near(near) => self.add_key(entry, None, near).is_new,
         };
-        let (position, leaf) = match led {
-            Led::To(position) => {
-                self.add_version(self.key(position), oldest);
-                (position, None)
-            }
-            Led::Near(near) => {
-                let (position, leaf) = self.add_key(oldest, near);
-                (position, Some(leaf))
-            }
-        };
-        for &entry in newer.iter().rev() {
-            self.add_version(self.key(position), entry);
-        }
-        leaf.map(|leaf| Finger {
-            key,
-            place: self.place(position, 0),
-            leaf,
-        })
+        self.count(usize::from(added));
     }
 
-    /// Leads to a key that comes right after that of the finger, if it does.
-    fn near<'a>(&'a self, finger: Finger<'a, '_>, key: &[u8]) -> Option<Near<'a>> {
-        if finger.key >= key {
-            return None;
-        }
-        let hint = hint::hint(hint::difference(finger.key, key, 0), key);
-        let link = Link(finger.place.link.load(Memory::Acquire));
-        if link.position() != 0 && hint >= link.hint() {
-            return None;
-        }
-        Some(Near {
-            place: Place {
-                hint,
-                ..finger.place
-            },
-            past: link.position(),
-            leaf: finger.leaf,
-            leaf_hint: self.seen_from(finger.leaf, key),
-        })
+    /// Counts entries that are in the table from now on.
+    fn count(&self, entries: usize) {
+        self.entries.0.fetch_add(entries, Memory::Relaxed);
+    }
+
+    /// Copies a key and its version into the arena, and into no list; returns the position.
+    fn make_ready(&self, slab: Option<&mut Slab>, entry: Entry<'_>) -> u32 {
+        Key::write(&self.nodes, slab, entry).0
+    }
+
+    /// What [`Memtable::make_ready`] put at a position.
+    fn ready_entry(&self, position: u32) -> Entry<'_> {
+        let key = self.key(position);
+        key.first_entry(&self.nodes, position)
+    }
+
+    /// Reads what linking a key will read.
+    fn touch(&self, position: u32) -> u8 {
+        self.key(position)
+            .bytes()
+            .first()
+            .copied()
+            .unwrap_or_default()
     }
 
     /// The newest entry of `key` that is no newer than `at`.
@@ -245,24 +199,29 @@ impl Memtable {
         };
         let _guard = self.splitting.0.lock();
         if self.root.load(Memory::Acquire) == 0 {
-            let (reference, _) = Key::write(&self.nodes, entry);
+            let (reference, _) = Key::write(&self.nodes, None, entry);
             self.reference.store(reference, Memory::Release);
             let root = IndexNode::write(&self.index, 0, 0, &[]);
             self.root.store(root.into(), Memory::Release);
         }
     }
 
-    /// Puts a key in, with its first version, or adds the version if another thread has put it in by
-    /// now. Returns the key's position, and the index node that names it, or should.
-    fn add_key<'a>(&'a self, entry: Entry<'_>, near: Near<'a>) -> (u32, &'a IndexNode) {
+    /// Puts a key in, with its first version (which may be ready, at a position), or adds the version if
+    /// another thread has put it in by now. The caller counts it.
+    fn add_key<'a>(&'a self, entry: Entry<'_>, ready: Option<u32>, near: Near<'a>) -> Added<'a> {
         let mut gap = self.walk(near.place, entry.key, near.past);
+        let to_the_same = |gap: Gap<'a>| Added {
+            position: gap.link.position(),
+            leaf: near.leaf,
+            is_new: self.add_version(self.key(gap.link.position()), entry),
+        };
         if gap.is_same {
-            self.add_version(self.key(gap.link.position()), entry);
-            return (gap.link.position(), near.leaf);
+            return to_the_same(gap);
         }
         // Before the key is written: the next one is far away, and copying fills the time.
         let mut onward = self.onward(entry.key, &gap);
-        let (position, key) = Key::write(&self.nodes, entry);
+        let position = ready.unwrap_or_else(|| self.make_ready(None, entry));
+        let key = self.key(position);
         loop {
             key.link().store(onward.0, Memory::Relaxed);
             let link = Link::new(gap.before.hint, position);
@@ -279,17 +238,19 @@ impl Memtable {
             gap = self.walk(gap.before, entry.key, 0);
             if gap.is_same {
                 // Another thread was first: its copy is in, ours lies unused.
-                self.add_version(self.key(gap.link.position()), entry);
-                return (gap.link.position(), near.leaf);
+                return to_the_same(gap);
             }
             onward = self.onward(entry.key, &gap);
         }
-        self.entries.0.fetch_add(1, Memory::Relaxed);
         let leaf = match near.leaf.add(Link::new(near.leaf_hint, position)) {
             true => None,
             false => self.split_for(entry.key, position),
         };
-        (position, leaf.unwrap_or(near.leaf))
+        Added {
+            position,
+            leaf: leaf.unwrap_or(near.leaf),
+            is_new: true,
+        }
     }
 
     /// The link from the target to the first key after its gap.
@@ -308,14 +269,14 @@ impl Memtable {
         Link::new(hint::hint(bit, key), link.position())
     }
 
-    /// Adds a version to a key, unless it has it.
-    fn add_version(&self, key: Key<'_>, entry: Entry<'_>) {
+    /// Adds a version to a key, unless it has it; says whether it did. The caller counts it.
+    fn add_version(&self, key: Key<'_>, entry: Entry<'_>) -> bool {
         let mut written = None;
         loop {
             let (newer, older) = self.versions_around(key, entry.version);
             let older = self.version(older);
             if older.is_some_and(|older| older.record.version() == entry.version) {
-                return;
+                return false;
             }
             let own = *written.get_or_insert_with(|| KeyVersion::write(&self.nodes, entry));
             own.put_before(&self.nodes, older);
@@ -328,8 +289,7 @@ impl Memtable {
                 Memory::Relaxed,
             );
             if swapped.is_ok() {
-                self.entries.0.fetch_add(1, Memory::Relaxed);
-                return;
+                return true;
             }
         }
     }

@@ -13,7 +13,7 @@
 use std::slice;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::arena::{Arena, UNIT, out_of_memory};
+use super::arena::{Arena, Slab, UNIT, out_of_memory};
 use crate::types::{Entry, EntryKind, Index, Version};
 
 /// What is longer than this gets a block of its own.
@@ -176,10 +176,14 @@ impl<'a> Key<'a> {
     }
 
     /// Copies a key and its first version into the arena, with a link that leads nowhere; returns its
-    /// position.
-    pub fn write(arena: &'a Arena, entry: Entry<'_>) -> (u32, Self) {
+    /// position. The piece comes from a slab, if there is one.
+    pub fn write(arena: &'a Arena, slab: Option<&mut Slab>, entry: Entry<'_>) -> (u32, Self) {
         let (is_large, room) = room_for(entry.key.len() + entry.value.len());
-        let (position, start) = arena.allocate((size_of::<KeyHead>() + room).div_ceil(UNIT));
+        let units = (size_of::<KeyHead>() + room).div_ceil(UNIT);
+        let (position, start) = match slab {
+            Some(slab) => arena.allocate_from(slab, units),
+            None => arena.allocate(units),
+        };
         let head = KeyHead {
             link: AtomicU64::new(Link::END.0),
             newest: AtomicU32::new(position + KEY_TO_RECORD),
@@ -195,6 +199,13 @@ impl<'a> Key<'a> {
         }
         // SAFETY: just written.
         (position, unsafe { Self::at(arena, position) })
+    }
+
+    /// The entry of this key and its first version, the one that was written with it, at `position`.
+    #[inline]
+    pub fn first_entry(self, arena: &'a Arena, position: u32) -> Entry<'a> {
+        // SAFETY: the record of a key's first version lies in the key's own piece.
+        self.entry(unsafe { KeyVersion::at(arena, position + KEY_TO_RECORD) })
     }
 
     /// The link to the next key.

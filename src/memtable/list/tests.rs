@@ -2,6 +2,7 @@
 //! look like and in whatever order they came.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::*;
 use crate::types::{EntryKind, Index};
@@ -169,9 +170,11 @@ fn old_versions_are_a_few_jumps_away() {
         kind: EntryKind::Put,
         value: b"",
     });
-    let bulk = Memtable::new();
-    bulk.insert_sorted(newest_first);
-    for table in [table, bulk] {
+    let sorted = Arc::new(Memtable::new());
+    let mut bulk = Bulk::new(Arc::clone(&sorted));
+    newest_first.for_each(|entry| bulk.push(entry));
+    bulk.link(None, false);
+    for table in [Arc::new(table), sorted] {
         let (position, _) = table.search(b"key");
         for index in 0..ENTRIES {
             let mut at = table.key(position).newest().load(Memory::Acquire);

@@ -85,6 +85,7 @@ impl Options {
             needed_above: Index(0),
             access: LogAccess::ReadWrite,
             damage: DamagePolicy::Refuse,
+            parallel: false,
             progress: None,
         }
     }

@@ -94,7 +94,7 @@ lock LOCK
 # first durable append
 create 00000001.ids.tmp or truncate
 preallocate 00000001.ids.tmp 20480
-write 00000001.ids.tmp 0+4096
+write 00000001.ids.tmp 0+20480
 sync 00000001.ids.tmp
 rename 00000001.ids.tmp -> 00000001.ids
 create 00000001.log.tmp or truncate
@@ -103,7 +103,7 @@ write 00000001.log.tmp 0+4096
 sync 00000001.log.tmp
 rename 00000001.log.tmp -> 00000001.log
 syncdir
-write 00000001.log 4096+4096
+write 00000001.log 4096+28672
 sync 00000001.log
 # second
 write 00000001.log 8192+8192
@@ -124,7 +124,7 @@ sync 00000001.ids
 # prepare, twice
 create 00000002.ids.tmp or truncate
 preallocate 00000002.ids.tmp 20480
-write 00000002.ids.tmp 0+4096
+write 00000002.ids.tmp 0+20480
 sync 00000002.ids.tmp
 rename 00000002.ids.tmp -> 00000002.ids
 create 00000002.log.tmp or truncate
@@ -136,7 +136,7 @@ syncdir
 # rotation
 write 00000001.log 28672+4096
 sync 00000001.log
-write 00000002.log 4096+12288
+write 00000002.log 4096+28672
 # sync, identifiers
 sync 00000002.log
 write 00000001.ids 8192+4096
@@ -146,7 +146,7 @@ sync 00000002.ids
 # rotation with none prepared, a file of its own size
 create 00000003.ids.tmp or truncate
 preallocate 00000003.ids.tmp 20480
-write 00000003.ids.tmp 0+4096
+write 00000003.ids.tmp 0+20480
 sync 00000003.ids.tmp
 rename 00000003.ids.tmp -> 00000003.ids
 create 00000003.log.tmp or truncate
@@ -157,7 +157,7 @@ rename 00000003.log.tmp -> 00000003.log
 syncdir
 write 00000002.log 16384+4096
 sync 00000002.log
-write 00000003.log 4096+61440
+write 00000003.log 4096+65536
 # close
 sync 00000003.log
 write 00000003.log 65536+4096
@@ -174,7 +174,7 @@ sync 00000003.ids
 # first append after that
 create 00000004.ids.tmp or truncate
 preallocate 00000004.ids.tmp 20480
-write 00000004.ids.tmp 0+4096
+write 00000004.ids.tmp 0+20480
 sync 00000004.ids.tmp
 rename 00000004.ids.tmp -> 00000004.ids
 create 00000004.log.tmp or truncate
@@ -183,7 +183,7 @@ write 00000004.log.tmp 0+4096
 sync 00000004.log.tmp
 rename 00000004.log.tmp -> 00000004.log
 syncdir
-write 00000004.log 4096+4096
+write 00000004.log 4096+28672
 sync 00000004.log
 # reopen after a torn write
 mkdir log
@@ -197,7 +197,7 @@ sync 00000004.ids.tmp
 rename 00000004.ids.tmp -> 00000004.ids
 create 00000005.ids.tmp or truncate
 preallocate 00000005.ids.tmp 20480
-write 00000005.ids.tmp 0+4096
+write 00000005.ids.tmp 0+20480
 sync 00000005.ids.tmp
 rename 00000005.ids.tmp -> 00000005.ids
 create 00000005.log.tmp or truncate
@@ -206,7 +206,7 @@ write 00000005.log.tmp 0+4096
 sync 00000005.log.tmp
 rename 00000005.log.tmp -> 00000005.log
 syncdir
-write 00000005.log 4096+4096
+write 00000005.log 4096+28672
 sync 00000005.log
 # truncate
 write 00000005.log 8192+4096

@@ -70,6 +70,7 @@ fn run_step(log: &Log, history: &mut History, step: usize) -> Result<()> {
             }
         }
         1 | 5 => drop(log.step_identifiers()?),
+        4 | 14 => drop(log.step_prepare()?),
         3 => {
             // In flight together: none is durable before the last.
             group(history, next, &[500, 700, 900], Durability::Disk)?;
@@ -77,7 +78,6 @@ fn run_step(log: &Log, history: &mut History, step: usize) -> Result<()> {
             group(history, next + 4, &[30], Durability::Disk)?;
             history.sync(log)?;
         }
-        4 => drop(log.step_prepare()?),
         6 => {
             for index in next..next + 8 {
                 group(history, index, &[900], Durability::Process)?;
@@ -94,12 +94,8 @@ fn run_step(log: &Log, history: &mut History, step: usize) -> Result<()> {
         10 => history.truncate(log, next.saturating_sub(3))?,
         11 => {
             // A new leader's entries in place of old ones.
-            group(
-                history,
-                next.saturating_sub(2).max(1),
-                &[90, 90],
-                Durability::Disk,
-            )?;
+            let first = next.saturating_sub(2).max(1);
+            group(history, first, &[90, 90], Durability::Disk)?;
             history.sync(log)?;
         }
         12 => history.purge(log, next.saturating_sub(10))?,
@@ -107,7 +103,6 @@ fn run_step(log: &Log, history: &mut History, step: usize) -> Result<()> {
             group(history, next, &[20_000], Durability::Disk)?;
             history.sync(log)?;
         }
-        14 => drop(log.step_prepare()?),
         15 => {
             group(history, next, &[100, 4_000], Durability::Process)?;
             group(history, next + 2, &[100], Durability::Disk)?;

@@ -1,0 +1,108 @@
+//! Reading a part of the log into the memtables' memory, for replay.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::engine::batch::Operations;
+use crate::engine::replay::{Ground, malformed, missing};
+use crate::error::Result;
+use crate::memtable::Bulk;
+use crate::types::{Entry, Index, KeyspaceId, Version};
+use crate::wal::{Log, RecordKind};
+
+/// What a part of the log did to one keyspace.
+pub(super) struct Written {
+    pub(super) bulk: Bulk,
+    /// The first and the last record that did it, of those above the manifest's catalog.
+    pub(super) span: Option<(Index, Index)>,
+    /// Records up to this one are in segments already.
+    covered: Index,
+}
+
+/// A part of the log, read.
+#[derive(Default)]
+pub(super) struct Part {
+    pub(super) records: u64,
+    /// Changes of the catalog that the manifest doesn't have yet.
+    pub(super) catalog: Vec<(Index, Bytes)>,
+    pub(super) written: HashMap<KeyspaceId, Written>,
+}
+
+impl Part {
+    /// Reads from `first` up to `end`, or up to the log's end, checking that no record is missing, and
+    /// sorts what there is.
+    ///
+    /// # Errors
+    /// Damage, above all a record that isn't there; whatever the disk answers.
+    pub(super) fn read(
+        ground: &Ground<'_>,
+        log: &Log,
+        first: Index,
+        end: Option<Index>,
+    ) -> Result<Self> {
+        let mut part = Self::default();
+        let mut reader = log.read_from(first)?;
+        let mut expected = first;
+        loop {
+            let next = reader.next()?;
+            let index = next.as_ref().map(|record| record.index);
+            let is_over = index.is_none_or(|index| end.is_some_and(|end| index >= end));
+            let reached = if is_over { end } else { index };
+            if let Some(reached) = reached.filter(|reached| *reached > expected) {
+                missing(ground.options, expected, Index(reached.0 - 1))?;
+            }
+            let Some(record) = next.filter(|_| !is_over) else {
+                break;
+            };
+            expected = record.index.next();
+            part.records += 1;
+            match record.kind {
+                RecordKind::Batch => part.push(ground, record.index, &record.payload)?,
+                RecordKind::Catalog if record.index > ground.catalog_index => {
+                    // A copy: the payload shares its memory with all that was read with it.
+                    let payload = Bytes::copy_from_slice(&record.payload);
+                    part.catalog.push((record.index, payload));
+                }
+                _ => {}
+            }
+        }
+        for written in part.written.values_mut() {
+            written.bulk.sort();
+        }
+        Ok(part)
+    }
+
+    fn push(&mut self, ground: &Ground<'_>, index: Index, payload: &[u8]) -> Result<()> {
+        let mut last: Option<(KeyspaceId, &mut Written)> = None;
+        for (position, operation) in (0..).zip(Operations::new(payload)) {
+            let operation = operation.map_err(|_| malformed(ground.options, index))?;
+            let keyspace = operation.keyspace;
+            let written = match last.take() {
+                Some((id, written)) if id == keyspace => written,
+                _ => self.written.entry(keyspace).or_insert_with(|| Written {
+                    bulk: Bulk::new(Arc::clone(&ground.table(keyspace))),
+                    span: None,
+                    covered: ground.covered(keyspace),
+                }),
+            };
+            if index > ground.catalog_index {
+                let first = written.span.map_or(index, |(first, _)| first);
+                written.span = Some((first, index));
+            }
+            if index > written.covered {
+                let (key, kind, value) = (operation.key, operation.kind, operation.value);
+                let version = Version { index, position };
+                written.bulk.push(Entry {
+                    key,
+                    version,
+                    kind,
+                    value,
+                });
+            }
+            last = Some((keyspace, written));
+        }
+        Ok(())
+    }
+}
