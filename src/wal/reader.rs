@@ -107,7 +107,9 @@ impl LogReader {
         }
         let start = timeline.start_for(index);
         let mut parts = VecDeque::new();
-        for (meta, to) in files {
+        // Above the last record there is nothing to read, and damage below it is no matter.
+        let is_above = index > timeline.last() && !tolerant;
+        for (meta, to) in files.filter(|_| !is_above) {
             let begin = Lsn(meta.first_lsn.0 + UNIT_BYTES);
             let from = start.map_or(begin, |start| start.max(begin));
             if from < to {

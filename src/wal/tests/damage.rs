@@ -663,3 +663,25 @@ fn half_of_a_purged_file_that_a_crash_brings_back_is_no_damage() {
         assert_eq!(log.first_index(), first, "{name}");
     }
 }
+
+/// Where all that is damaged is covered, and nothing comes after it, a reader from the first index met
+/// the damage. Found by the fuzzer.
+#[test]
+fn a_reader_above_the_last_record_does_not_meet_damage_below() {
+    let disk = MemoryVfs::new();
+    let (log, _) = open(&disk);
+    for index in 1..=2 {
+        append_synced(&log, index, 60).unwrap();
+    }
+    log.step_identifiers().unwrap();
+    let second = read(&log, 2).unwrap()[0].lsn;
+    drop(log);
+    flip(&disk, second, 40);
+    let mut setup = setup(&disk);
+    setup.needed_above = Index(2);
+    let (log, report) = Log::open(setup).unwrap();
+    assert_eq!((report.damage.len(), report.needed.len()), (1, 0));
+    assert_eq!((log.first_index(), log.last_index()), (Index(3), Index(2)));
+    assert_eq!(read(&log, 3).unwrap(), []);
+    assert!(matches!(read(&log, 2), Err(Error::Purged { .. })));
+}
