@@ -57,16 +57,10 @@ const ROOMS: &[rooms::Row] = &[
 ];
 
 /// Files above the soft limit, each with its lines (tests not counted). A figure may only shrink.
-const FILES_ABOVE_SOFT: &[(&str, usize)] = &[("src/api/fuzz/run.rs", 533)];
+const FILES_ABOVE_SOFT: &[(&str, usize)] = &[];
 
 /// Functions above the limit (`path::name`), each with its lines. A figure may only shrink.
-const FUNCTIONS_ABOVE_MAX: &[(&str, usize)] = &[
-    ("src/wal/term_vote.rs::open", 74),
-    (
-        "src/wal/tests/faults.rs::a_bad_sector_is_an_error_or_salvaged_around",
-        94,
-    ),
-];
+const FUNCTIONS_ABOVE_MAX: &[(&str, usize)] = &[];
 
 /// What is read, from the project's folder. A package as published lacks some of it.
 const FOLDERS: [&str; 8] = [

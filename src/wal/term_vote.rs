@@ -88,6 +88,23 @@ struct State {
     latch: Option<Arc<str>>,
 }
 
+/// Refuses a copy of another store or of a newer format.
+fn accept(copy: Found, path: PathBuf, store_id: StoreId) -> Result<Found> {
+    match copy {
+        Found::Foreign(other) => Err(Error::ForeignFile {
+            path,
+            found: other.to_string(),
+            expected: store_id.to_string(),
+        }),
+        Found::Newer(found) => Err(Error::NewerFormat {
+            path,
+            found,
+            supported: VERSION,
+        }),
+        copy => Ok(copy),
+    }
+}
+
 impl TermVote {
     /// Reads term and vote. `log_term` is the term of the log's last record ([`super::Log::last_term`]).
     /// Writes nothing.
@@ -107,23 +124,7 @@ impl TermVote {
         for copy in [Copy::A, Copy::B] {
             let path = copy.path(&dir);
             let copy = read(&*vfs, &path, copy, store_id, access)?;
-            match copy {
-                Found::Foreign(other) => {
-                    return Err(Error::ForeignFile {
-                        path,
-                        found: other.to_string(),
-                        expected: store_id.to_string(),
-                    });
-                }
-                Found::Newer(found) => {
-                    return Err(Error::NewerFormat {
-                        path,
-                        found,
-                        supported: VERSION,
-                    });
-                }
-                copy => found.push(copy),
-            }
+            found.push(accept(copy, path, store_id)?);
         }
         let lost = |why: String| Error::VoteLost {
             path: dir.clone(),

@@ -328,70 +328,75 @@ fn a_reader_meets_an_error_and_goes_on_where_it_was() {
     }
 }
 
+/// A disk with a sector in one file that can't be read: the file, and where.
+#[derive(Debug)]
+struct BadSector(MemoryVfs, PathBuf, u64);
+
+#[derive(Debug)]
+struct BadFile(Arc<dyn crate::vfs::File>, u64);
+
+impl crate::vfs::File for BadFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        if offset < self.1 + 512 && offset + buffer.len() as u64 > self.1 {
+            return Err(std::io::Error::other("bad sector"));
+        }
+        self.0.read_at(buffer, offset)
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<()> {
+        unreachable!()
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        unreachable!()
+    }
+    fn set_len(&self, _: u64) -> std::io::Result<()> {
+        unreachable!()
+    }
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+    fn preallocate(&self, _: u64) -> std::io::Result<()> {
+        unreachable!()
+    }
+}
+
+impl Vfs for BadSector {
+    fn open(
+        &self,
+        path: &std::path::Path,
+        access: crate::vfs::Access,
+    ) -> std::io::Result<Arc<dyn crate::vfs::File>> {
+        let file = self.0.open(path, access)?;
+        match path == self.1 {
+            true => Ok(Arc::new(BadFile(file, self.2))),
+            false => Ok(file),
+        }
+    }
+    fn create_dir_all(&self, _: &std::path::Path) -> std::io::Result<()> {
+        unreachable!()
+    }
+    fn list(&self, path: &std::path::Path) -> std::io::Result<Vec<crate::vfs::DirEntry>> {
+        self.0.list(path)
+    }
+    fn rename(&self, _: &std::path::Path, _: &std::path::Path) -> std::io::Result<()> {
+        unreachable!()
+    }
+    fn remove(&self, _: &std::path::Path) -> std::io::Result<()> {
+        unreachable!()
+    }
+    fn sync_dir(&self, _: &std::path::Path) -> std::io::Result<()> {
+        unreachable!()
+    }
+    fn lock(&self, _: &std::path::Path) -> std::io::Result<Box<dyn crate::vfs::Lock>> {
+        unreachable!()
+    }
+    fn file_system(&self, path: &std::path::Path) -> std::io::Result<crate::vfs::FileSystem> {
+        self.0.file_system(path)
+    }
+}
+
 /// What can't be read counts as damaged for one who salvages, and as an error for everyone else.
 #[test]
 fn a_bad_sector_is_an_error_or_salvaged_around() {
-    #[derive(Debug)]
-    struct BadSector(MemoryVfs, PathBuf, u64);
-    #[derive(Debug)]
-    struct BadFile(Arc<dyn crate::vfs::File>, u64);
-    impl crate::vfs::File for BadFile {
-        fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-            if offset < self.1 + 512 && offset + buffer.len() as u64 > self.1 {
-                return Err(std::io::Error::other("bad sector"));
-            }
-            self.0.read_at(buffer, offset)
-        }
-        fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<()> {
-            unreachable!()
-        }
-        fn sync_data(&self) -> std::io::Result<()> {
-            unreachable!()
-        }
-        fn set_len(&self, _: u64) -> std::io::Result<()> {
-            unreachable!()
-        }
-        fn len(&self) -> std::io::Result<u64> {
-            self.0.len()
-        }
-        fn preallocate(&self, _: u64) -> std::io::Result<()> {
-            unreachable!()
-        }
-    }
-    impl Vfs for BadSector {
-        fn open(
-            &self,
-            path: &std::path::Path,
-            access: crate::vfs::Access,
-        ) -> std::io::Result<Arc<dyn crate::vfs::File>> {
-            let file = self.0.open(path, access)?;
-            match path == self.1 {
-                true => Ok(Arc::new(BadFile(file, self.2))),
-                false => Ok(file),
-            }
-        }
-        fn create_dir_all(&self, _: &std::path::Path) -> std::io::Result<()> {
-            unreachable!()
-        }
-        fn list(&self, path: &std::path::Path) -> std::io::Result<Vec<crate::vfs::DirEntry>> {
-            self.0.list(path)
-        }
-        fn rename(&self, _: &std::path::Path, _: &std::path::Path) -> std::io::Result<()> {
-            unreachable!()
-        }
-        fn remove(&self, _: &std::path::Path) -> std::io::Result<()> {
-            unreachable!()
-        }
-        fn sync_dir(&self, _: &std::path::Path) -> std::io::Result<()> {
-            unreachable!()
-        }
-        fn lock(&self, _: &std::path::Path) -> std::io::Result<Box<dyn crate::vfs::Lock>> {
-            unreachable!()
-        }
-        fn file_system(&self, path: &std::path::Path) -> std::io::Result<crate::vfs::FileSystem> {
-            self.0.file_system(path)
-        }
-    }
     let disk = several_files();
     let (log, _) = open(&disk.fork());
     let third = read(&log, 3).unwrap()[0].lsn;
