@@ -156,7 +156,7 @@ impl Replay {
                     let table = tables.remove(&id).unwrap_or_default();
                     tree.change(|state| state.active = table);
                     self.keyspaces.insert(Arc::new(tree));
-                    self.next_keyspace = self.next_keyspace.max(KeyspaceId(id.0 + 1));
+                    self.next_keyspace = self.next_keyspace.max(KeyspaceId(id.0.saturating_add(1)));
                     Change::KeyspaceCreated {
                         id,
                         name,

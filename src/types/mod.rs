@@ -75,10 +75,10 @@ impl KeyspaceId {
 }
 
 impl Index {
-    /// The next index.
+    /// The next index; the highest has none, and stays.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -133,13 +133,13 @@ impl<'a> Ledger<'a> {
             (None, _) => {
                 let last = timeline.last();
                 damage.indexes = floor
-                    .filter(|floor| floor.0 > last.0 + 1)
+                    .filter(|floor| *floor > last.next())
                     .map(|floor| (last.next(), Index(floor.0 - 1)));
                 if damage.indexes.is_none() && timeline.begun() {
                     damage.what += &format!("; it came after record {last}");
                 }
                 timeline.hole();
-                if floor.is_none_or(|floor| floor.0 > self.setup.needed_above.0 + 1) {
+                if floor.is_none_or(|floor| floor > self.setup.needed_above.next()) {
                     self.report.needed.push(damage.clone());
                 }
                 hole.damage = Some(damage.clone());
