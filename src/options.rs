@@ -105,7 +105,7 @@ setters! {
     /// What an acknowledged write survives unless the write says otherwise. Default:
     /// [`Durability::Disk`].
     durability: Durability;
-    /// Memory for writes not yet flushed; up to three times this while flushing. 64 KiB to 16 GiB,
+    /// Memory for writes not yet flushed; up to three times this while flushing. 64 KiB to 4 GiB,
     /// default 64 MiB.
     write_buffer_bytes: usize;
     /// Length of a log file. 64 KiB to 2 GiB, default 64 MiB.
@@ -212,7 +212,7 @@ impl Options {
             "write_buffer_bytes",
             self.write_buffer_bytes as u64,
             64 << 10,
-            16 << 30,
+            4 << 30,
         )?;
         range("log_file_bytes", self.log_file_bytes, 64 << 10, 2 << 30)?;
         range(

@@ -44,7 +44,8 @@ impl Shared {
     fn write_nothing(&self, durability: Durability) -> Result<()> {
         match durability {
             Durability::Disk => self.engine.sync(),
-            _ => self.engine.check_writable(),
+            Durability::Process => self.engine.write_out(),
+            Durability::Buffered => self.engine.check_writable(),
         }
     }
 }

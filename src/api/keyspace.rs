@@ -8,7 +8,7 @@ use crate::api::bounds::KeyRange;
 use crate::api::db::Shared;
 use crate::api::{Range, ReadView};
 use crate::engine::{Tree, WriteBatch};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::types::{Durability, EntryKind, Version};
 
 /// A handle to a keyspace; cheap to clone. After the keyspace is dropped every call answers
@@ -25,11 +25,7 @@ impl Keyspace {
     }
 
     pub(crate) fn tree(&self) -> Result<&Arc<Tree>> {
-        if self.tree.is_dropped() {
-            return Err(Error::KeyspaceNotFound {
-                name: self.tree.name.clone(),
-            });
-        }
+        self.tree.check_not_dropped()?;
         Ok(&self.tree)
     }
 
@@ -50,6 +46,7 @@ impl Keyspace {
             // The tables first, then the index: see `Views`.
             state.get(key.as_ref(), Version::newest_at(engine.views.visible()))
         })?;
+        self.tree.check_not_dropped()?;
         Ok(found
             .filter(|found| found.kind == EntryKind::Put)
             .map(|found| found.value))

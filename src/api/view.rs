@@ -96,6 +96,7 @@ impl ReadView {
     fn get_from(&self, tree: &Tree, key: &[u8]) -> Result<Option<Bytes>> {
         self.shared.engine.check_open()?;
         let found = tree.with(|state| state.get(key, Version::newest_at(self.index())))?;
+        tree.check_not_dropped()?;
         Ok(found
             .filter(|found| found.kind == EntryKind::Put)
             .map(|found| found.value))
@@ -104,8 +105,11 @@ impl ReadView {
     fn scan(&self, tree: &Tree, lower: Vec<u8>, upper: Option<Vec<u8>>) -> Result<Range> {
         self.shared.engine.check_open()?;
         let held = Some(self.held.clone());
+        let state = tree.load();
+        // A drop that went on meanwhile may have taken segments out of what was just loaded.
+        tree.check_not_dropped()?;
         Ok(Range::new(Scan::new(
-            tree.load(),
+            state,
             self.index(),
             held,
             lower,

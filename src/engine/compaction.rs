@@ -1,14 +1,14 @@
 //! Compaction: keeps the number of segments bounded. Level 0 is merged into level 1 when it has too
 //! many segments; a deeper level that outgrows its share moves one segment on, in turn.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::engine::merge::{Direction, LevelCursor, Merge, Source};
 use crate::engine::retention::Retention;
 use crate::engine::tree::{LEVELS_MAX, Tree, TreeState};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::segment::{Segment, SegmentBuilder};
 use crate::types::{KeyspaceId, SegmentMeta, SegmentNumber};
@@ -16,9 +16,14 @@ use crate::types::{KeyspaceId, SegmentMeta, SegmentNumber};
 /// How many times larger each level is than the one above it.
 const LEVEL_FACTOR: u64 = 10;
 
-/// Where each level's turn has come to: the largest key moved last.
+/// What the one who compacts remembers.
 #[derive(Debug, Default)]
-pub(crate) struct Cursors(HashMap<(KeyspaceId, usize), Vec<u8>>);
+pub(crate) struct Cursors {
+    /// Where each level's turn has come to: the largest key moved last.
+    turns: HashMap<(KeyspaceId, usize), Vec<u8>>,
+    /// Keyspaces whose last compaction failed; they wait until the others are done.
+    failed: HashSet<KeyspaceId>,
+}
 
 /// What one compaction reads, and where it writes.
 struct Task {
@@ -31,25 +36,43 @@ struct Task {
 }
 
 impl Engine {
-    /// Runs one compaction, if a tree needs one. `false` if none does.
+    /// Runs one compaction, if a tree needs one. `false` if none does. After a failure the next call
+    /// goes on with other trees; one that is damaged isn't tried again before the store is reopened.
     pub(crate) fn step_compaction(&self) -> Result<bool> {
         if self.options.read_only {
             return Ok(false);
         }
         let mut cursors = self.compacting.lock();
-        let task = self
-            .keyspaces
-            .load()
-            .trees()
-            .find_map(|tree| self.pick(tree, &mut cursors));
-        let Some(task) = task else { return Ok(false) };
+        let Some(task) = self.next_task(&mut cursors) else {
+            cursors.failed.clone_from(&self.stuck.lock());
+            return Ok(false);
+        };
         self.check_not_latched()?;
         let outcome = self
             .compact(&task)
             .inspect_err(|error| self.latch_if_final(error));
+        if let Err(error) = &outcome {
+            cursors.failed.insert(task.tree.id);
+            if matches!(error, Error::Damaged(_)) {
+                self.stuck.lock().insert(task.tree.id);
+            }
+        }
         self.update_level0_full();
-        self.signals.finished(&outcome);
+        match &outcome {
+            // No reason to refuse a write that waits for room.
+            Err(Error::Damaged(_)) => self.signals.finished(&Ok(())),
+            outcome => self.signals.finished(outcome),
+        }
         outcome.map(|()| true)
+    }
+
+    fn next_task(&self, cursors: &mut Cursors) -> Option<Task> {
+        let keyspaces = self.keyspaces.load();
+        let mut trees = keyspaces.trees();
+        trees.find_map(|tree| match cursors.failed.contains(&tree.id) {
+            true => None,
+            false => self.pick(tree, cursors),
+        })
     }
 
     fn pick(&self, tree: &Arc<Tree>, cursors: &mut Cursors) -> Option<Task> {
@@ -62,7 +85,7 @@ impl Engine {
         for level in 1..LEVELS_MAX - 1 {
             if state.level_bytes(level) > target_bytes {
                 let segments = state.levels.get(level)?;
-                let last = cursors.0.entry((tree.id, level)).or_default();
+                let last = cursors.turns.entry((tree.id, level)).or_default();
                 let turn = segments.iter().find(|s| s.meta().smallest_key > *last);
                 let chosen = turn.or(segments.first())?.clone();
                 last.clone_from(&chosen.meta().largest_key);
@@ -75,18 +98,17 @@ impl Engine {
 
     fn compact(&self, task: &Task) -> Result<()> {
         let mut built = Vec::new();
-        let outcome = self
-            .merge_segments(task, &mut built)
-            .and_then(|()| self.sync_folder());
-        // Segments built before an error stay as files that nothing names; the next open, or the next
-        // reclaim, removes them.
-        if let Err(error) = outcome {
-            let names = built
-                .iter()
-                .map(|meta: &SegmentMeta| crate::segment::file_name(meta.number));
-            self.orphans.lock().extend(names);
-            return Err(error);
+        let outcome = self.compact_into(task, &mut built);
+        if let Err(error) = &outcome {
+            self.latch_if_final(error);
+            self.discard(built.iter());
         }
+        outcome
+    }
+
+    fn compact_into(&self, task: &Task, built: &mut Vec<SegmentMeta>) -> Result<()> {
+        self.merge_segments(task, built)?;
+        self.sync_folder()?;
         let opened = built
             .iter()
             .map(|meta| Ok(Arc::new(self.open_segment(meta)?)))

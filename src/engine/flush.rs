@@ -54,13 +54,19 @@ impl Engine {
     pub(super) fn update_level0_full(&self) {
         let stop = self.options.level0_segments_stop;
         let full = |state: &TreeState| state.levels.first().is_some_and(|all| all.len() >= stop);
-        let any = self.keyspaces.load().trees().any(|tree| tree.with(full));
+        // What damage keeps from being compacted must not stop everybody's writes as well.
+        let stuck = self.stuck.lock();
+        let keyspaces = self.keyspaces.load();
+        let mut trees = keyspaces.trees();
+        let any = trees.any(|tree| !stuck.contains(&tree.id) && tree.with(full));
         self.level0_full.store(any, Ordering::Release);
     }
 
     /// Waits until another generation may be frozen; a full disk ends the wait with an error.
     fn wait_for_room(&self) -> Result<()> {
         let blocked = || {
+            // Looked at anew: the flag is set by two threads, and the later one may have looked earlier.
+            self.update_level0_full();
             self.generations.lock().len() >= GENERATIONS_MAX
                 || self.level0_full.load(Ordering::Acquire)
         };
@@ -140,6 +146,9 @@ impl Engine {
         let outcome = self
             .flush_generation(&generation, &mut built)
             .inspect_err(|error| self.latch_if_final(error));
+        if outcome.is_err() {
+            self.discard(built.iter().map(|(_, meta)| meta));
+        }
         self.update_level0_full();
         self.signals.finished(&outcome);
         outcome?;
@@ -212,6 +221,15 @@ impl Engine {
                 builder.abandon();
                 Err(error)
             }
+        }
+    }
+
+    /// Puts segments that were built and not published on the list of files to be removed. Not if the
+    /// store is latched: then the manifest may name them after all.
+    pub(super) fn discard<'a>(&self, built: impl Iterator<Item = &'a SegmentMeta>) {
+        if self.latched().is_none() {
+            let names = built.map(|meta| crate::segment::file_name(meta.number));
+            self.orphans.lock().extend(names);
         }
     }
 

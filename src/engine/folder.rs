@@ -148,6 +148,9 @@ fn kind_of(name: &str) -> Kind {
     if ours { Kind::Data } else { Kind::Foreign }
 }
 
+/// From here on a number in a name was given by nobody: to count on from it would soon reach the end.
+const STRAY_NUMBER_MIN: u64 = 1 << 62;
+
 /// The next free segment number, and the files that nothing names: segments never published and
 /// temporary files. They are removed by the first reclaim.
 pub(super) fn survey(
@@ -167,6 +170,7 @@ pub(super) fn survey(
         let segment = entry.name.strip_suffix(".segment").map(str::parse::<u64>);
         if let Some(Ok(number)) = segment
             && kind_of(&entry.name) == Kind::Data
+            && number < STRAY_NUMBER_MIN
         {
             next = next.max(number.saturating_add(1));
             if !named.contains(&entry.name) {

@@ -114,13 +114,17 @@ impl Signals {
     /// # Errors
     /// What a job met when it tried.
     pub(crate) fn wait_for_room(&self, blocked: impl Fn() -> bool) -> Result<()> {
-        let before = self.state.lock().failures;
+        let mut before = self.state.lock().failures;
         self.wake(Job::Flush);
         self.wake(Job::Compact);
         let mut state = self.state.lock();
         while !state.stop && blocked() {
             if state.failures != before {
-                return Err(state.last_failure.clone().unwrap_or(Error::Closed));
+                // If a job has succeeded since, there may be room.
+                match &state.last_failure {
+                    Some(failure) => return Err(failure.clone()),
+                    None => before = state.failures,
+                }
             }
             // The time-out is for the latch, which is set without this lock.
             self.room.wait_for(&mut state, RETRY_AFTER);
@@ -241,8 +245,14 @@ impl Engine {
             .signals
             .wait(&self.signals.compact, |s| &mut s.compact, None)
         {
-            while let Ok(true) = self.step_compaction() {
-                if self.step_reclaim().is_err() || self.signals.state.lock().stop {
+            loop {
+                // What failed is left for later; others can go on.
+                if let Ok(false) = self.step_compaction() {
+                    break;
+                }
+                let reclaimed = self.step_reclaim();
+                let stop = self.signals.state.lock().stop;
+                if reclaimed.is_err() || stop || self.latched().is_some() {
                     break;
                 }
             }
@@ -252,10 +262,10 @@ impl Engine {
 
     fn log_loop(&self) {
         while self.signals.wait(&self.signals.log, |s| &mut s.log, None) {
-            // Errors that matter have latched the store; a full disk shows at the next write.
-            let _ = self.step(Job::PrepareLog);
             self.signals.pause(self.options.identifier_delay);
+            // Errors that matter have latched the store; a full disk shows at the next write.
             let _ = self.step(Job::SyncIdentifiers);
+            let _ = self.step(Job::PrepareLog);
         }
     }
 }

@@ -23,7 +23,7 @@ mod tree;
 mod verify;
 mod views;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,7 +52,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::segment::{BlockCache, Segment};
-use crate::types::{Index, SegmentNumber, StoreId};
+use crate::types::{Index, KeyspaceId, SegmentNumber, StoreId};
 use crate::vfs::Lock;
 use crate::wal::Log;
 
@@ -77,6 +77,8 @@ pub(crate) struct Engine {
     generations: Mutex<VecDeque<Arc<Generation>>>,
     flushing: Mutex<()>,
     compacting: Mutex<compaction::Cursors>,
+    /// Keyspaces that damage keeps from being compacted.
+    stuck: Mutex<HashSet<KeyspaceId>>,
     /// Keyspaces dropped whose segments the manifest still names.
     dropped: Mutex<Vec<(Index, Arc<Tree>)>>,
     /// Segments that the manifest no longer names, until their last reader has gone.
@@ -153,6 +155,14 @@ impl Engine {
             .inspect_err(|error| self.latch_if_final(error))?;
         self.signals.wake(Job::SyncIdentifiers);
         Ok(())
+    }
+
+    /// Hands what is merely buffered to the operating system.
+    pub(crate) fn write_out(&self) -> Result<()> {
+        self.check_writable()?;
+        self.log
+            .write_out()
+            .inspect_err(|error| self.latch_if_final(error))
     }
 
     /// Stops the jobs and lets the store go, keeping what was promised and, if the disk allows it,

@@ -1,7 +1,7 @@
 //! Open: manifest, segments, log, replay. Nothing is written: every cut that recovery decides on is made
 //! durable by the first write after it, so an open needs no room and can be cut short at any point.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -64,9 +64,12 @@ impl LogRegistry for Registry {
     }
 
     fn removed(&self, numbers: &[LogNumber]) -> Result<()> {
-        self.0
-            .lock()
-            .apply(&[crate::manifest::Change::LogFilesRemoved(numbers.to_vec())])
+        let mut manifest = self.0.lock();
+        // A file that was made and never noted is removed all the same.
+        let known = &manifest.state().log_files;
+        let noted = numbers.iter().filter(|number| known.contains_key(number));
+        let noted = noted.copied().collect();
+        manifest.apply(&[crate::manifest::Change::LogFilesRemoved(noted)])
     }
 }
 
@@ -97,7 +100,7 @@ impl Engine {
         let duration: Duration = clock.elapsed().saturating_sub(started);
         report.duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let engine = Arc::new(engine);
-        engine.start_threads()?;
+        engine.start_threads().inspect_err(|_| engine.abandon())?;
         Ok((engine, report))
     }
 
@@ -178,6 +181,7 @@ impl Engine {
             generations: Mutex::new(VecDeque::new()),
             flushing: Mutex::new(()),
             compacting: Mutex::new(compaction::Cursors::default()),
+            stuck: Mutex::new(HashSet::new()),
             dropped: Mutex::new(replay.dropped),
             garbage: Mutex::new(Vec::new()),
             orphans: Mutex::new(orphans),
@@ -276,6 +280,12 @@ fn open_trees(
                 }
                 Ok(segment) => opened.push((usize::from(*level), Arc::new(segment))),
                 Err(Error::Damaged(found)) => damage.extend(found),
+                Err(error @ (Error::Io { .. } | Error::ForeignFile { .. }))
+                    if options.tolerate_damage =>
+                {
+                    let path = options.path.join(crate::segment::file_name(meta.number));
+                    damage.push(Damage::new(&path, 0, meta.bytes, error.to_string()));
+                }
                 Err(error) => return Err(error),
             }
         }

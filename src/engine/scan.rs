@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::engine::merge::{Direction, Merge};
 use crate::engine::tree::TreeState;
 use crate::engine::views::HeldIndex;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::{EntryKind, Index};
 
 /// A walk over the visible keys in `[lower, upper)`. The two ends move towards each other.
@@ -20,6 +20,8 @@ pub(crate) struct Scan {
     back: Option<Merge>,
     /// The key given out last at the front; nothing at or below it is given out again.
     front_key: Option<Vec<u8>>,
+    /// What was met behind the entry given out last at the front.
+    met: Option<Error>,
     failed: bool,
     /// Keeps what the reader may see from being compacted away.
     _held: Option<Arc<HeldIndex>>,
@@ -43,6 +45,7 @@ impl Scan {
             front,
             back,
             front_key,
+            met: None,
             failed: false,
             _held,
         }
@@ -90,6 +93,9 @@ impl Scan {
             return Ok(None);
         };
         loop {
+            if let Some(error) = self.met.take() {
+                return Err(error);
+            }
             let Some(entry) = merge.entry() else {
                 return Ok(None);
             };
@@ -109,10 +115,12 @@ impl Scan {
             key.clear();
             key.extend_from_slice(entry.key);
             let value = (entry.kind == EntryKind::Put).then(|| merge.value());
-            merge.advance()?;
+            let advanced = merge.advance();
             if value.is_some() {
+                self.met = advanced.err();
                 return Ok(value);
             }
+            advanced?;
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memtable::Memtable;
 use crate::segment::Segment;
 use crate::types::{Found, KeyspaceId, SegmentNumber, Version};
@@ -79,6 +79,18 @@ impl Tree {
 
     pub(crate) fn mark_dropped(&self) {
         self.dropped.store(true, Ordering::Release);
+    }
+
+    /// To be asked after the tables were loaded as well: those of a dropped tree are taken away.
+    ///
+    /// # Errors
+    /// `KeyspaceNotFound` if it has been dropped.
+    pub(crate) fn check_not_dropped(&self) -> Result<()> {
+        if !self.is_dropped() {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        Err(Error::KeyspaceNotFound { name })
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

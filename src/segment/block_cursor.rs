@@ -6,6 +6,9 @@ use std::ops::Range;
 use super::block::{Block, Decoded, Malformed, Place, RawEntry};
 use crate::types::{Entry, EntryKind, Version, order};
 
+/// The most bytes of keys in one group of a block. Groups are of 16 entries, so far less is written.
+const GROUP_KEY_BYTES_MAX: usize = 64 << 20;
+
 /// A place in a block, with the whole key of the entry there. Its memory is used again for the next
 /// block.
 #[derive(Debug, Default)]
@@ -153,6 +156,9 @@ impl BlockCursor {
             self.before_keys.extend_from_within(shared);
             self.before_keys.extend_from_slice(block.suffix(&entry));
             last_key = key_start..self.before_keys.len();
+            if last_key.end > GROUP_KEY_BYTES_MAX {
+                return Err(Malformed);
+            }
             self.before.push(Before {
                 at: place,
                 key_start,

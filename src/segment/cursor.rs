@@ -115,7 +115,11 @@ impl SegmentCursor {
             if place.bytes >= self.ahead_bytes {
                 return self.segment.read_block(place);
             }
-            self.fill_window(number)?;
+            if self.fill_window(number).is_err() {
+                // What can't be read may be a neighbour.
+                self.window.blocks = 0..0;
+                return self.segment.read_block(place);
+            }
         }
         let start = usize::try_from(place.offset.saturating_sub(self.window.offset)).unwrap_or(0);
         let section = self.window.bytes.get(start..start + place.bytes as usize);

@@ -17,7 +17,7 @@ use super::writer::NewFile;
 /// the registry knows.
 ///
 /// # Errors
-/// What the disk or the registry answers. Nothing of the log is touched then, and the number must not
+/// What the disk or the registry answers; `OutcomeUnknown` if it is the folder's sync that failed. Nothing of the log is touched then, and the number must not
 /// be used again. What was made is removed as far as that works, unless the registry may know it.
 pub(crate) fn create_file(
     setup: &LogSetup<'_>,
@@ -56,7 +56,10 @@ fn try_create(setup: &LogSetup<'_>, store_id: StoreId, meta: &LogFileMeta) -> Re
     let unit = header.encode(HeaderKind::Log);
     let file = publish(setup, &path, &unit, meta.capacity)?;
     let synced = setup.vfs.sync_dir(&setup.dir);
-    synced.map_err(|e| Error::io("sync", &setup.dir, e))?;
+    // Final: others may have names to be made durable there, and asking again proves nothing.
+    synced.map_err(|e| Error::OutcomeUnknown {
+        cause: Error::io("sync", &setup.dir, e).to_string().into(),
+    })?;
     let identifiers = IdentifierFile::new(sidecar_path, sidecar, meta, reserved);
     Ok(NewFile {
         meta: meta.clone(),

@@ -15,6 +15,9 @@ use super::names::{self, NameKind};
 use super::options::{DamagePolicy, LogAccess, LogSetup};
 use super::source::Source;
 
+/// From here on a number in a name was given by nobody: to count on from it would soon reach the end.
+const STRAY_NUMBER_MIN: u64 = 1 << 62;
+
 /// One log file, as far as its header and its name tell.
 #[derive(Debug)]
 pub(crate) struct FoundFile {
@@ -40,7 +43,7 @@ pub(crate) struct Folder {
     pub litter: Vec<PathBuf>,
     /// The store that the files belong to; 0 if there are none.
     pub store_id: StoreId,
-    /// The highest number in any name.
+    /// The highest number that was ever given out, as far as names tell.
     pub number_max: LogNumber,
     /// After the highest position that any file owns.
     pub lsn_end: Lsn,
@@ -69,7 +72,9 @@ pub(crate) fn read_folder(setup: &LogSetup<'_>) -> Result<Folder> {
         let Some((number, kind)) = names::parse(&entry.name) else {
             continue;
         };
-        folder.number_max = folder.number_max.max(number);
+        if number.0 < STRAY_NUMBER_MIN {
+            folder.number_max = folder.number_max.max(number);
+        }
         match kind {
             NameKind::Log => logs.push(number),
             NameKind::Identifiers => sidecars.push(number),
@@ -92,8 +97,8 @@ pub(crate) fn read_folder(setup: &LogSetup<'_>) -> Result<Folder> {
             is_there,
             known.get(&number).copied(),
         )?;
-        folder.number_max = folder.number_max.max(number);
         if let Some(meta) = &file.meta {
+            folder.number_max = folder.number_max.max(number);
             let end = Lsn(meta.first_lsn.0 + meta.capacity);
             folder.lsn_end = folder.lsn_end.max(end);
         }

@@ -12,8 +12,10 @@ use crate::types::{FileId, Index, Lsn, Term, UNIT};
 
 use super::format::{RecordHeader, RecordKind, UNIT_BYTES};
 
+/// The most units in one write, so that each can say in a byte where in it it stands.
+pub(crate) const WRITE_UNITS_MAX: usize = 255;
 const CHECKSUM_BYTES: usize = 8;
-/// Checksum, count, flags, reserved, bytes used, first and end position, first index, first term.
+/// Checksum, count, flags, place in its write, bytes used, first and end position, first index, first term.
 const PREFIX_BYTES: usize = 48;
 const FLAG_SEALED: u8 = 1;
 /// Two varints for position and length, the kind, two for index and term, the checksum.
@@ -132,6 +134,7 @@ pub(crate) fn encode_units(
         let unit = &mut out[start..];
         unit[8..10].copy_from_slice(&count.to_le_bytes());
         unit[10] = if sealed.is_some() { FLAG_SEALED } else { 0 };
+        unit[11] = (start / UNIT % WRITE_UNITS_MAX) as u8;
         unit[12..16].copy_from_slice(&used.to_le_bytes());
         for (at, value) in [(16, first.0), (24, end.0), (32, base.0), (40, base.1)] {
             unit[at..at + 8].copy_from_slice(&value.to_le_bytes());
@@ -158,6 +161,8 @@ pub(crate) fn decode_unit(file: FileId, offset: u64, unit: &[u8]) -> UnitState {
 struct Prefix<'a> {
     count: usize,
     sealed: bool,
+    /// Units before it that the same write wrote.
+    written_before: u8,
     first: Lsn,
     end: Lsn,
     index: u64,
@@ -174,12 +179,13 @@ fn decode_prefix(file: FileId, offset: u64, unit: &[u8]) -> Option<Prefix<'_>> {
     let mut reader = Reader::new(body);
     let count = usize::from(reader.u16()?);
     let flags = reader.u8()?;
-    let _reserved = reader.u8()?;
+    let written_before = reader.u8()?;
     let used = usize::try_from(reader.u32()?).ok()?;
     let entries = unit.get(PREFIX_BYTES..used)?;
     let prefix = Prefix {
         count,
         sealed: flags & FLAG_SEALED != 0,
+        written_before,
         first: Lsn(reader.u64()?),
         end: Lsn(reader.u64()?),
         index: reader.u64()?,
@@ -247,6 +253,8 @@ pub(crate) struct IdentifierTable {
     lost: Vec<(Lsn, Lsn)>,
     /// Offsets of bad units, those at the end included.
     bad_units: Vec<u64>,
+    /// Where the last write began that left a good unit.
+    last_write: u64,
     sealed: Option<Lsn>,
     start: Lsn,
     /// Which unit `current` is of, and which of its records is likely to be asked for next.
@@ -278,6 +286,7 @@ impl IdentifierTable {
             places: Vec::new(),
             lost: Vec::new(),
             bad_units: Vec::new(),
+            last_write: 0,
             sealed: None,
             start,
             at: usize::MAX,
@@ -301,6 +310,7 @@ impl IdentifierTable {
             if unit.first > table.end() {
                 table.lost.push((table.end(), unit.first));
             }
+            table.last_write = offset.saturating_sub(u64::from(unit.written_before) * UNIT as u64);
             table.places.push(Place {
                 offset: offset as usize,
                 first: unit.first,
@@ -332,10 +342,11 @@ impl IdentifierTable {
         &self.bad_units
     }
 
-    /// Offsets of bad units before a good one. Those at the end may be a torn write.
+    /// Offsets of bad units before the last write that left a good one. Those in it or after it may be torn.
     pub fn damaged_units(&self) -> &[u64] {
-        let last = self.places.last().map_or(0, |place| place.offset as u64);
-        let damaged = self.bad_units.partition_point(|&offset| offset < last);
+        let damaged = self
+            .bad_units
+            .partition_point(|&offset| offset < self.last_write);
         self.bad_units.get(..damaged).unwrap_or_default()
     }
 

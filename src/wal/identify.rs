@@ -12,7 +12,7 @@ use crate::vfs::{Access, File};
 
 use super::folder;
 use super::format::{FileHeader, HeaderKind, UNIT_BYTES};
-use super::identifiers::{Identifier, encode_units};
+use super::identifiers::{Identifier, WRITE_UNITS_MAX, encode_units};
 use super::names;
 use super::options::LogSetup;
 use super::scan::{Item, Scanner};
@@ -118,10 +118,14 @@ impl IdentifierFile {
         let after = place.offset + bytes.len() as u64;
         self.reserve_to(&mut place, after)
             .map_err(StepError::Refused)?;
-        let written = self.file.write_at(&bytes, place.offset);
-        written.map_err(|e| StepError::Final(Error::io("write", &self.path, e)))?;
-        let synced = self.file.sync_data();
-        synced.map_err(|e| StepError::Final(Error::io("sync", &self.path, e)))?;
+        let mut at = place.offset;
+        for part in bytes.chunks(WRITE_UNITS_MAX * UNIT_BYTES as usize) {
+            let written = self.file.write_at(part, at);
+            written.map_err(|e| StepError::Final(Error::io("write", &self.path, e)))?;
+            let synced = self.file.sync_data();
+            synced.map_err(|e| StepError::Final(Error::io("sync", &self.path, e)))?;
+            at += part.len() as u64;
+        }
         place.offset = after;
         place.end = end;
         Ok(())

@@ -34,6 +34,8 @@ pub struct Log {
     setup: LogSetup<'static>,
     store_id: StoreId,
     sync_turn: Mutex<()>,
+    /// Held over each sync of a log file.
+    syncing: Mutex<()>,
     identifier_turn: Mutex<VecDeque<Job>>,
     prepare_turn: Mutex<()>,
     writer: Mutex<Writer>,
@@ -153,6 +155,7 @@ impl Log {
             setup: own(setup),
             store_id,
             sync_turn: Mutex::new(()),
+            syncing: Mutex::new(()),
             identifier_turn: Mutex::new(VecDeque::new()),
             prepare_turn: Mutex::new(()),
             writer: Mutex::new(writer),

@@ -89,7 +89,8 @@ pub trait LogRegistry: Send + Sync + Debug {
     /// Whatever keeps it from being noted durably; then the file isn't used.
     fn prepared(&self, meta: &LogFileMeta) -> Result<()>;
 
-    /// These files are about to be removed, and are no longer part of the log once this has returned.
+    /// These files are about to be removed, and are no longer part of the log once this has returned. Some
+    /// may never have been noted, or have been removed from the notes before.
     ///
     /// # Errors
     /// Whatever keeps it from being noted durably; then nothing is removed.

@@ -240,7 +240,13 @@ impl TermVote {
                     Error::OutcomeUnknown { cause }
                 })
             }
-            Err(e) if e.kind() == ErrorKind::NotFound => self.publish(&path, &bytes),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.publish(&path, &bytes).inspect_err(|error| {
+                    if let Error::OutcomeUnknown { cause } = error {
+                        state.latch = Some(Arc::clone(cause));
+                    }
+                })
+            }
             Err(e) => Err(Error::io("open", &path, e)),
         }
     }
@@ -257,7 +263,9 @@ impl TermVote {
         let renamed = self.vfs.rename(&temporary, path);
         renamed.map_err(|e| Error::io("publish", path, e))?;
         let synced = self.vfs.sync_dir(&self.dir);
-        synced.map_err(|e| Error::io("sync", &self.dir, e))
+        synced.map_err(|e| Error::OutcomeUnknown {
+            cause: Error::io("sync", &self.dir, e).to_string().into(),
+        })
     }
 }
 

@@ -176,14 +176,4 @@ impl Active {
         }
         end.next_multiple_of(AHEAD_BYTES).min(self.meta.capacity)
     }
-
-    /// Makes what the operating system has durable.
-    ///
-    /// # Errors
-    /// What the disk answers; nothing more may then be written.
-    pub fn sync(&self) -> Result<()> {
-        self.file
-            .sync_data()
-            .map_err(|e| Error::io("sync", &self.path, e))
-    }
 }

@@ -28,22 +28,29 @@ pub struct Walk {
 }
 
 /// Which folder it is, whatever path leads there.
-type Identity = (u64, u64);
+pub type Identity = (u64, u64);
 
-fn identity(metadata: &Metadata) -> Identity {
+/// The folder that this describes.
+pub fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
 impl Walk {
-    /// Begins at `root` and leaves out the folder `left_out`, if it lies under it.
+    /// Begins at `root` and leaves out the folder `left_out`, be it `root` or under it.
     pub fn new(root: &Path, left_out: &Path) -> Self {
+        let folder = |path| fs::metadata(path).ok().map(|found| identity(&found));
+        let left_out = folder(left_out);
+        let met = left_out.is_some() && folder(root) == left_out;
+        let pending = if met {
+            Vec::new()
+        } else {
+            vec![(root.to_owned(), Vec::new())]
+        };
         Self {
-            pending: vec![(root.to_owned(), Vec::new())],
+            pending,
             current: None,
-            left_out: fs::metadata(left_out)
-                .ok()
-                .map(|metadata| identity(&metadata)),
-            met: false,
+            left_out,
+            met,
         }
     }
 

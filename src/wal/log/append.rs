@@ -9,7 +9,7 @@ use crate::types::{Durability, Index, LogFileMeta, LogNumber, Lsn, StreamId};
 use crate::vfs::File;
 use crate::wal::Append;
 use crate::wal::create::create_file;
-use crate::wal::format::{RecordKind, UNIT_BYTES, record_bytes};
+use crate::wal::format::{RecordKind, UNIT_BYTES, is_plausible, record_bytes};
 use crate::wal::identify::{Job, identify_anew};
 use crate::wal::judge::end_payload;
 use crate::wal::names;
@@ -187,7 +187,7 @@ impl Log {
         capacity: u64,
         previous: LogNumber,
         previous_end: Lsn,
-    ) -> LogFileMeta {
+    ) -> Result<LogFileMeta> {
         let meta = LogFileMeta {
             number: writer.next_number,
             file_id: crate::types::FileId(self.setup.entropy.next_u128()),
@@ -198,19 +198,26 @@ impl Log {
             previous_number: previous,
             previous_end_lsn: previous_end,
         };
+        if !is_plausible(&meta) {
+            let why = "there is no number or position left for another log file".into();
+            return Err(Error::LogOrder { why });
+        }
         writer.next_number.0 += 1;
         writer.next_lsn.0 += capacity;
-        meta
+        Ok(meta)
     }
 
     /// Makes a file; what a failure leaves of it is removed with the next purge.
     pub(super) fn create(&self, meta: LogFileMeta) -> Result<NewFile> {
         let number = meta.number;
         let made = create_file(&self.setup, self.store_id, meta);
-        if made.is_err() {
+        made.map_err(|error| {
             self.discard(number);
-        }
-        made
+            match error {
+                Error::OutcomeUnknown { .. } => self.poison(&error),
+                other => other,
+            }
+        })
     }
 
     /// Puts a file that isn't used on the list of those to be removed.
@@ -240,7 +247,7 @@ impl Log {
             last.map_or((LogNumber(0), Lsn(0)), |file| (file.meta.number, file.end))
         };
         let capacity = self.setup.options.capacity_for(group_bytes);
-        let meta = self.describe_file(writer, capacity, previous, previous_end);
+        let meta = self.describe_file(writer, capacity, previous, previous_end)?;
         let new = self.create(meta)?;
         self.use_file(writer, new);
         Ok(())
@@ -267,7 +274,7 @@ impl Log {
             None => {
                 let previous = writer.active.as_ref().map(|active| active.meta.number);
                 let previous = previous.unwrap_or_default();
-                let meta = self.describe_file(writer, capacity, previous, Lsn(0));
+                let meta = self.describe_file(writer, capacity, previous, Lsn(0))?;
                 self.create(meta)?
             }
         };
@@ -307,8 +314,7 @@ impl Log {
         let buffer_bytes = self.setup.options.buffer_bytes;
         active.write_out(true, buffer_bytes)?;
         if active.end().0 > self.durable.load(Ordering::Acquire) {
-            active.sync()?;
-            self.durable.fetch_max(active.end().0, Ordering::AcqRel);
+            self.sync_file(&*active.file, &active.path, active.end())?;
         }
         let (index, term, time_us) = {
             let timeline = &self.view.lock().timeline;
@@ -333,8 +339,7 @@ impl Log {
         active.start_fresh_unit();
         active.push(&end, Lsn(self.durable.load(Ordering::Acquire)));
         active.write_out(true, buffer_bytes)?;
-        active.sync()?;
-        self.durable.fetch_max(active.end().0, Ordering::AcqRel);
+        self.sync_file(&*active.file, &active.path, active.end())?;
         self.end.fetch_max(active.end().0, Ordering::AcqRel);
         self.note_due();
         Ok(())
@@ -372,15 +377,27 @@ impl Log {
         if target.0 > self.durable.load(Ordering::Acquire)
             && let Some(file) = file
         {
-            let synced = file.sync_data();
-            synced.map_err(|e| self.poison(&Error::io("sync", &path, e)))?;
-            self.durable.fetch_max(target.0, Ordering::AcqRel);
+            self.sync_file(&*file, &path, target)?;
             self.note_due();
         }
         self.settle()?;
         if self.identifiers_overdue() {
             self.catch_up();
         }
+        Ok(())
+    }
+
+    /// Syncs a log file; what is before `target` is durable then. One at a time: of two who sync a file
+    /// together, the kernel tells only one that what both waited for was lost.
+    fn sync_file(&self, file: &dyn File, path: &std::path::Path, target: Lsn) -> Result<()> {
+        let _alone = self.syncing.lock();
+        if let Some(cause) = self.latch.get() {
+            let cause = Arc::clone(cause);
+            return Err(Error::OutcomeUnknown { cause });
+        }
+        let synced = file.sync_data();
+        synced.map_err(|e| self.poison(&Error::io("sync", path, e)))?;
+        self.durable.fetch_max(target.0, Ordering::AcqRel);
         Ok(())
     }
 
@@ -415,13 +432,20 @@ impl Log {
     fn settle(&self) -> Result<()> {
         let durable = self.durable.load(Ordering::Acquire);
         if self.setup.options.identifier_delay.is_zero() {
-            self.step_identifiers().map_err(|e| match e {
-                Error::Poisoned { cause } => Error::OutcomeUnknown { cause },
-                other => other,
-            })?;
+            // The records are durable already: it is too late to refuse them.
+            self.step_identifiers().map_err(|e| self.poison(&e))?;
         }
         self.settled.fetch_max(durable, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Hands what is buffered to the operating system.
+    ///
+    /// # Errors
+    /// `Poisoned`; `OutcomeUnknown` if the write failed.
+    pub fn write_out(&self) -> Result<()> {
+        self.check_latch()?;
+        self.write_out_for_readers()
     }
 
     /// Before reading: what is in memory only is handed to the operating system.

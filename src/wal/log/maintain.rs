@@ -127,7 +127,7 @@ impl Log {
             self.check_latch()?;
             let previous = active.meta.number;
             let capacity = self.setup.options.capacity_for(0);
-            let meta = self.describe_file(&mut writer, capacity, previous, Lsn(0));
+            let meta = self.describe_file(&mut writer, capacity, previous, Lsn(0))?;
             (meta, previous)
         };
         let new = self.create(meta)?;
@@ -195,10 +195,19 @@ impl Log {
             return Err(Error::ReadOnly);
         }
         self.check_latch()?;
+        let durable = Lsn(self.durable.load(Ordering::Acquire));
+        if !purgeable(&self.view.lock(), index, durable).is_empty() {
+            // What makes old files needless gets its identifiers first: rot could else pass for a torn
+            // write, and leave less than there was before it. (A full disk must not keep room from being
+            // made.)
+            match self.step_identifiers() {
+                Ok(_) | Err(Error::NoSpace { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let _turn = self.prepare_turn.lock();
         // Until the first append, that may be about to read the old files.
         let _writer = Some(self.writer.lock()).filter(|writer| writer.active.is_none());
-        let durable = Lsn(self.durable.load(Ordering::Acquire));
         let (numbers, mut paths) = {
             let view = self.view.lock();
             (purgeable(&view, index, durable), removable(&view, durable))
@@ -256,7 +265,8 @@ impl Log {
         let vfs = &self.setup.vfs;
         let sync = || {
             let synced = vfs.sync_dir(&self.setup.dir);
-            synced.map_err(|e| Error::io("sync", &self.setup.dir, e))
+            // Final, as everywhere: others may have names to be made durable there.
+            synced.map_err(|e| self.poison(&Error::io("sync", &self.setup.dir, e)))
         };
         for path in paths {
             match vfs.remove(path) {

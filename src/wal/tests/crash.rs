@@ -161,3 +161,29 @@ fn positions_are_never_used_twice() {
     assert_eq!(count, 90);
     assert_eq!(seen.len(), 90);
 }
+
+/// A torn write of several units of identifiers was called damage, where a later unit of it had come to
+/// the disk and an earlier one hadn't.
+#[test]
+fn a_torn_write_of_many_identifiers_is_no_damage() {
+    for seed in 0..60 {
+        let disk = MemoryVfs::new();
+        let vfs = FaultVfs::on_memory(&disk);
+        let handle: Arc<dyn Vfs> = Arc::new(vfs.clone());
+        let mut own = setup_on(handle, seed);
+        own.options.file_bytes = 256 << 10;
+        let (log, _) = Log::open(own).unwrap();
+        for index in 1..=700 {
+            append(&log, index, 40, Durability::Process).unwrap();
+        }
+        log.sync().unwrap();
+        // The units are written, and the power fails before they are synced.
+        vfs.crash_after_changes(1);
+        assert!(log.step_identifiers().is_err());
+        let mut again = setup(&disk.crash(seed, TearUnit::Page));
+        again.options.file_bytes = 256 << 10;
+        let (log, report) = Log::open(again).unwrap();
+        assert_eq!(report.damage, [], "{seed}");
+        assert_eq!(indexes(&log), (1..=700).collect::<Vec<_>>());
+    }
+}

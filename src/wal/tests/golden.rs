@@ -212,6 +212,8 @@ sync 00000005.log
 write 00000005.log 8192+4096
 sync 00000005.log
 # purge
+write 00000005.ids 4096+4096
+sync 00000005.ids
 remove 00000001.log
 syncdir
 remove 00000001.ids

@@ -20,6 +20,7 @@ use crate::escape::escape;
 use crate::failure::{Failure, Outcome, exit};
 use crate::progress::Progress;
 use crate::text;
+use crate::walk::{Identity, identity};
 
 /// Exports to a folder, created if it is missing.
 pub fn run(arguments: &Arguments, folder: &Path, console: &mut Console) -> Outcome {
@@ -27,7 +28,7 @@ pub fn run(arguments: &Arguments, folder: &Path, console: &mut Console) -> Outco
     if arguments.unsafe_keys == Unsafe::Refuse {
         check_all(arguments, &db)?;
     }
-    let mut tree = FileTree::create(folder, arguments.overwrite)?;
+    let mut tree = FileTree::create(folder, arguments.overwrite, db.path())?;
     let mut range = arguments.range.open(&db)?;
     let mut progress = Progress::new(console, "exported", Some("file"), None);
     let (mut files, mut bytes, mut skipped) = (0, 0, 0);
@@ -142,21 +143,34 @@ fn check(key: &[u8]) -> Result<(), &'static str> {
 /// The folder that files are written to.
 struct FileTree {
     root: PathBuf,
+    /// Opened before anything is written: `syncfs` tells of failures from then on.
+    handle: File,
+    /// The store's own folder, which must not be written to.
+    store: Option<Identity>,
     overwrite: bool,
     /// Folders known to be real ones.
     folders: HashSet<PathBuf>,
 }
 
 impl FileTree {
-    fn create(root: &Path, overwrite: bool) -> Outcome<Self> {
+    fn create(root: &Path, overwrite: bool, store: &Path) -> Outcome<Self> {
         let failed = |error: io::Error| Failure::file("create", root, &error);
         fs::create_dir_all(root).map_err(failed)?;
         if !overwrite && fs::read_dir(root).map_err(failed)?.next().is_some() {
             let what = format!("{} isn't empty; --overwrite writes to it", root.display());
             return Err(Failure::Usage(what));
         }
+        let handle = OpenOptions::new().read(true).open(root).map_err(failed)?;
+        let store = fs::metadata(store).ok().map(|found| identity(&found));
+        let own = handle.metadata().map_err(failed)?;
+        if store == Some(identity(&own)) {
+            let what = format!("{} is the store itself", root.display());
+            return Err(Failure::Usage(what));
+        }
         Ok(Self {
             root: root.to_owned(),
+            handle,
+            store,
             overwrite,
             folders: HashSet::new(),
         })
@@ -194,6 +208,9 @@ impl FileTree {
             if !metadata.is_dir() {
                 return Err(Refused::Key(UNDER_A_FILE.into()));
             }
+            if self.store == Some(identity(&metadata)) {
+                return Err(Refused::Key("it leads into the store itself".into()));
+            }
         }
         self.folders.insert(relative.to_owned());
         Ok(())
@@ -213,8 +230,7 @@ impl FileTree {
 
     /// Makes what was written survive the loss of power.
     fn sync(&self) -> Outcome {
-        let folder = OpenOptions::new().read(true).open(&self.root);
-        let synced = folder.and_then(|folder| sync_file_system(&folder));
+        let synced = sync_file_system(&self.handle);
         synced.map_err(|error| Failure::file("sync", &self.root, &error))
     }
 }
