@@ -205,6 +205,14 @@ impl LogReader {
         Ok(true)
     }
 
+    /// [`LogReader::skip_hole`] where the reader stands, short of the part's end.
+    fn skip_next_hole(&mut self) -> Result<bool> {
+        match self.parts.front() {
+            Some(part) if part.from < part.to => self.skip_hole(part.from),
+            _ => Ok(false),
+        }
+    }
+
     /// The header of the next record of this part; `None` if there is only padding left.
     fn find(&mut self) -> Result<Option<RecordHeader>> {
         let Some(part) = self.parts.front() else {
@@ -217,6 +225,7 @@ impl LogReader {
                 return Ok(None);
             }
             if lsn > from && self.skip_hole(lsn)? {
+                while self.skip_next_hole()? {}
                 return self.find();
             }
             if let Some(header) = self.header_at(lsn)? {

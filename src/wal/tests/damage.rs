@@ -685,3 +685,28 @@ fn a_reader_above_the_last_record_does_not_meet_damage_below() {
     assert_eq!(read(&log, 3).unwrap(), []);
     assert!(matches!(read(&log, 2), Err(Error::Purged { .. })));
 }
+
+/// One hole was skipped behind padding, and the next one right after it was run into. Found by the fuzzer.
+#[test]
+fn a_reader_goes_around_damage_behind_padding_record_by_record() {
+    let disk = MemoryVfs::new();
+    let (log, _) = open(&disk);
+    append_synced(&log, 1, 60).unwrap();
+    for index in 2..=5 {
+        append(&log, index, 60, Durability::Process).unwrap();
+    }
+    log.sync().unwrap();
+    log.step_identifiers().unwrap();
+    let records = read(&log, 2).unwrap();
+    drop(log);
+    for record in &records[..2] {
+        flip(&disk, record.lsn, 2);
+    }
+    let mut tolerant = setup(&disk);
+    tolerant.damage = DamagePolicy::Tolerate;
+    let (log, report) = Log::open(tolerant).unwrap();
+    assert_eq!(report.needed.len(), 2, "{:?}", report.needed);
+    let found = read(&log, 0).unwrap();
+    let found: Vec<u64> = found.iter().map(|record| record.index.0).collect();
+    assert_eq!(found, [1, 4, 5]);
+}

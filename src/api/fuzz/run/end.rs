@@ -50,6 +50,7 @@ impl Run {
             return self.pull_the_plug(input);
         }
         let floor = self.floor();
+        self.haunted |= self.faults.faults_hit() > 0;
         self.memory = self.memory.kill();
         self.forget_handles();
         self.model.disk = floor;
@@ -57,6 +58,7 @@ impl Run {
 
     pub(super) fn pull_the_plug(&mut self, input: &mut Input<'_>) {
         let unit = input.pick(&[TearUnit::Sector, TearUnit::Page]);
+        self.haunted = false;
         let disk = self.memory.crash(u64::from(input.u16()), unit);
         self.settle();
         self.forget_handles();
