@@ -241,7 +241,8 @@ fn check(run: &Run, frames: &Frames, sides: &BTreeSet<Side>, generation: u64, ma
         Some(manifest.state()),
         "a state that never was, as edit {sequence}"
     );
-    let unsure = u64::from(run.unsure);
+    // An edit that was cut short stands in A alone, if it counts, until the next one.
+    let unsure = u64::from(run.unsure || run.torn && !sides.is_empty());
     if sequence >= last - unsure {
         return;
     }

@@ -137,7 +137,8 @@ impl History {
     pub fn synced(&mut self, identified: bool) {
         self.synced = self.now();
         self.written = self.now();
-        if identified {
+        // What was there at the open waits for the first append.
+        if identified && self.in_use {
             self.identified = self.now();
         }
     }
