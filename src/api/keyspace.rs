@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::types::{Durability, EntryKind, Version};
 
 /// A handle to a keyspace; cheap to clone. After the keyspace is dropped every call answers
-/// [`Error::KeyspaceNotFound`].
+/// [`Error::KeyspaceNotFound`](crate::Error::KeyspaceNotFound).
 #[derive(Clone, Debug)]
 pub struct Keyspace {
     shared: Arc<Shared>,
@@ -38,7 +38,7 @@ impl Keyspace {
     /// The newest value of `key`.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::KeyspaceNotFound`], a failed read, or [`Error::Damaged`].
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::KeyspaceNotFound`](crate::Error::KeyspaceNotFound), a failed read, or [`Error::Damaged`](crate::Error::Damaged).
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         let engine = &self.shared.engine;
         engine.check_open()?;
