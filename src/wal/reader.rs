@@ -298,10 +298,13 @@ impl LogReader {
         let Some(file) = &self.file else {
             return Ok(self.chunk.len());
         };
-        let mut chunk = vec![0; want.max(self.chunk_bytes.min(rest))];
+        // The last chunk's memory again, if nobody has kept a record of it.
+        let last = std::mem::take(&mut self.chunk).try_into_mut();
+        let mut chunk = last.unwrap_or_default();
+        chunk.resize(want.max(self.chunk_bytes.min(rest)), 0);
         let read = file.read(&mut chunk, offset)?;
         chunk.truncate(read);
-        self.chunk = Bytes::from(chunk);
+        self.chunk = chunk.freeze();
         self.chunk_at = offset;
         self.chunk_bytes = CHUNK_BYTES_MAX.min(2 * self.chunk_bytes);
         Ok(0)
