@@ -73,8 +73,11 @@ impl LogRegistry for Registry {
     }
 }
 
-/// How often a read-only open begins again when a live writer moves files away under it.
-const READ_ONLY_TRIES: usize = 8;
+/// How often a read-only open begins again when a live writer moves files away under it. Each time it
+/// loses the race only if the writer flushes meanwhile.
+const RACES_MAX: usize = 200;
+/// How often it begins again when what it read looks damaged: a writer at work can make it look so.
+const DOUBTS_MAX: usize = 8;
 
 impl Engine {
     /// Opens the store that `options` name, creating it if they say so.
@@ -85,15 +88,13 @@ impl Engine {
         options.validate()?;
         let clock = options.clock.clone();
         let started = clock.elapsed();
-        let mut tries = if options.read_only {
-            READ_ONLY_TRIES
-        } else {
-            1
-        };
+        let (mut races, mut doubts) = (0, 0);
         let (engine, mut report) = loop {
-            tries -= 1;
             match Self::open_once(&options) {
-                Err(error) if tries > 0 && may_be_a_race(&error) => {}
+                Err(error) if options.read_only && races < RACES_MAX && is_a_race(&error) => {
+                    races += 1;
+                }
+                Err(Error::Damaged(_)) if options.read_only && doubts < DOUBTS_MAX => doubts += 1,
                 other => break other?,
             }
         };
@@ -196,11 +197,11 @@ impl Engine {
     }
 }
 
-/// A file that vanished, or that changed while it was read, under a read-only open.
-fn may_be_a_race(error: &Error) -> bool {
+/// Whether a file vanished under a read-only open.
+fn is_a_race(error: &Error) -> bool {
     match error {
         Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-        Error::Damaged(_) | Error::Purged { .. } => true,
+        Error::Purged { .. } => true,
         _ => false,
     }
 }
