@@ -65,16 +65,18 @@ impl Engine {
             }
         }
         if self.queue.push(request.clone()) || request.wait() {
-            self.lead();
+            self.lead(request.durability);
         }
         // A leader's own request is the oldest that waits, so it is in the group it leads.
         request.take_outcome().unwrap_or(Err(Error::Closed))
     }
 
-    fn lead(&self) {
+    fn lead(&self, durability: Durability) {
         let mut group = Vec::new();
         let mut state = self.commit.lock();
-        self.queue.gather();
+        if durability == Durability::Disk {
+            self.queue.gather();
+        }
         self.queue.take(&mut group);
         self.commit_group(&mut state, &group);
         drop(state);

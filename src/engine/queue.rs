@@ -149,16 +149,13 @@ impl Queue {
         self.waiting.lock().requests.push_back(request);
     }
 
-    /// Called by a leader. Before a sync it lets those who were woken a moment ago come back with their
-    /// next write: a sync costs a hundred times what that takes, and two writers would otherwise wait
-    /// for each other's syncs in turn.
+    /// Called by a leader before a sync: lets those who were woken a moment ago come back with their next
+    /// write. Two writers would otherwise wait for each other's syncs in turn.
     pub(crate) fn gather(&self) {
         for _ in 0..GATHER_YIELDS {
             {
                 let waiting = self.waiting.lock();
-                let front = waiting.requests.front();
-                let synced = front.is_some_and(|r| r.durability == Durability::Disk);
-                if !synced || waiting.requests.len() >= waiting.expected {
+                if waiting.requests.len() >= waiting.expected {
                     return;
                 }
             }

@@ -1,7 +1,6 @@
 //! Reading a part of the log into the memtables' memory, for replay.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,31 +21,13 @@ pub(super) struct Written {
     covered: Index,
 }
 
-/// Hashes keyspaces' numbers, of which there are few, given out in order: each is its own hash, spread.
-#[derive(Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
-    }
-
-    fn write_u32(&mut self, id: u32) {
-        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// A part of the log, read.
 #[derive(Default)]
 pub(super) struct Part {
     pub(super) records: u64,
     /// Changes of the catalog that the manifest doesn't have yet.
     pub(super) catalog: Vec<(Index, Bytes)>,
-    pub(super) written: HashMap<KeyspaceId, Written, BuildHasherDefault<IdHasher>>,
+    pub(super) written: BTreeMap<KeyspaceId, Written>,
 }
 
 impl Part {
