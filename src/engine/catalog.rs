@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::codec::{Reader, put_varint};
 use crate::engine::tree::Tree;
 use crate::error::{Error, Result};
-use crate::types::{KEYSPACE_NAME_BYTES_MAX, KeyspaceId};
+use crate::manifest::Change;
+use crate::types::{Index, KEYSPACE_NAME_BYTES_MAX, KeyspaceId};
 
 /// Name of the keyspace that every store has and nobody can drop.
 pub const DEFAULT_KEYSPACE: &str = "default";
@@ -62,6 +63,19 @@ impl CatalogOperation {
             _ => return None,
         };
         reader.is_empty().then_some(operation)
+    }
+
+    /// What the manifest notes of it, when record `index` did it.
+    pub(crate) fn into_change(self, index: Index) -> Change {
+        match self {
+            Self::Create { id, name, options } => Change::KeyspaceCreated {
+                id,
+                name,
+                index,
+                options,
+            },
+            Self::Drop { id } => Change::KeyspaceDropped { id, index },
+        }
     }
 }
 

@@ -225,26 +225,19 @@ impl Engine {
         let operation =
             CatalogOperation::decode(payload).ok_or_else(|| self.malformed(index, "catalog"))?;
         let mut keyspaces = self.keyspaces.load().as_ref().clone();
-        let change = match operation {
-            CatalogOperation::Create { id, name, options } => {
-                keyspaces.insert(Arc::new(Tree::new(id, name.clone())));
-                Change::KeyspaceCreated {
-                    id,
-                    name,
-                    index,
-                    options,
-                }
+        match &operation {
+            CatalogOperation::Create { id, name, .. } => {
+                keyspaces.insert(Arc::new(Tree::new(*id, name.clone())));
             }
             CatalogOperation::Drop { id } => {
-                if let Some(tree) = keyspaces.remove(id) {
+                if let Some(tree) = keyspaces.remove(*id) {
                     tree.mark_dropped();
                     self.dropped.lock().push((index, tree));
                 }
-                Change::KeyspaceDropped { id, index }
             }
-        };
+        }
         self.keyspaces.store(Arc::new(keyspaces));
-        Ok(change)
+        Ok(operation.into_change(index))
     }
 
     pub(crate) fn malformed(&self, index: Index, what: &str) -> Error {

@@ -7,7 +7,7 @@ use crate::engine::recovery::RecoveryReport;
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{Manifest, ManifestState};
 use crate::options::Options;
-use crate::types::SegmentNumber;
+use crate::types::{STRAY_NUMBER_MIN, SegmentNumber};
 use crate::vfs::Lock;
 
 /// Checks what the folder is, takes the lock, and creates the store if it is missing.
@@ -147,9 +147,6 @@ fn kind_of(name: &str) -> Kind {
     };
     if ours { Kind::Data } else { Kind::Foreign }
 }
-
-/// From here on a number in a name was given by nobody: to count on from it would soon reach the end.
-const STRAY_NUMBER_MIN: u64 = 1 << 62;
 
 /// The next free segment number, and the files that nothing names: segments never published and
 /// temporary files. They are removed by the first reclaim.

@@ -123,13 +123,14 @@ impl Replay {
     }
 
     fn read(&self, ground: &Ground<'_>, log: &Log, first: Index) -> Result<Vec<Part>> {
+        let end = log.last_index().next();
         if !self.is_parallel() || log.bytes_retained() < PARALLEL_BYTES_MIN {
-            return Ok(vec![Part::read(ground, log, first, None)?]);
+            return Ok(vec![Part::read(ground, log, first, end)?]);
         }
         let middle = Index(first.0.midpoint(log.last_index().0));
         thread::scope(|scope| {
-            let low = scope.spawn(|| Part::read(ground, log, first, Some(middle)));
-            let high = Part::read(ground, log, middle, None);
+            let low = scope.spawn(|| Part::read(ground, log, first, middle));
+            let high = Part::read(ground, log, middle, end);
             match low.join() {
                 Ok(low) => Ok(vec![low?, high?]),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -149,33 +150,28 @@ impl Replay {
         for (index, payload) in parts.iter().flat_map(|part| &part.catalog) {
             let index = *index;
             let operation = CatalogOperation::decode(payload);
-            let change = match operation.ok_or_else(|| malformed(&self.options, index))? {
-                CatalogOperation::Create { id, name, options } => {
+            let operation = operation.ok_or_else(|| malformed(&self.options, index))?;
+            match &operation {
+                CatalogOperation::Create { id, name, .. } => {
+                    let id = *id;
                     lives.insert(id, (index, always.1));
                     let tree = Tree::new(id, name.clone());
                     let table = tables.remove(&id).unwrap_or_default();
                     tree.change(|state| state.active = table);
                     self.keyspaces.insert(Arc::new(tree));
                     self.next_keyspace = self.next_keyspace.max(KeyspaceId(id.0.saturating_add(1)));
-                    Change::KeyspaceCreated {
-                        id,
-                        name,
-                        index,
-                        options,
-                    }
                 }
                 CatalogOperation::Drop { id } => {
-                    if let Some(life) = lives.get_mut(&id) {
+                    if let Some(life) = lives.get_mut(id) {
                         life.1 = index;
                     }
-                    if let Some(tree) = self.keyspaces.remove(id) {
+                    if let Some(tree) = self.keyspaces.remove(*id) {
                         tree.mark_dropped();
                         self.dropped.push((index, tree));
                     }
-                    Change::KeyspaceDropped { id, index }
                 }
-            };
-            self.catalog.push((index, change));
+            }
+            self.catalog.push((index, operation.into_change(index)));
         }
         Ok(lives)
     }

@@ -18,6 +18,9 @@ pub const BATCH_BYTES_MAX: usize = 512 << 20;
 pub const KEYSPACE_NAME_BYTES_MAX: usize = 255;
 /// The unit that a disk is taken to write as a whole, in bytes, and the alignment of synced writes.
 pub const UNIT: usize = 4096;
+/// From here on a number in a file's name was given by nobody: to count on from it would soon reach the
+/// end.
+pub const STRAY_NUMBER_MIN: u64 = 1 << 62;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $inner:ty) => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Damage, Error, Result};
-use crate::types::{LogFileMeta, LogNumber, Lsn, StoreId, UNIT};
+use crate::types::{LogFileMeta, LogNumber, Lsn, STRAY_NUMBER_MIN, StoreId, UNIT};
 use crate::vfs::{Access, File};
 
 use super::format::{FileHeader, HeaderFault, HeaderKind, UNIT_BYTES, VERSION, is_plausible};
@@ -14,9 +14,6 @@ use super::identifiers::{IdentifierTable, bytes_max};
 use super::names::{self, NameKind};
 use super::options::{DamagePolicy, LogAccess, LogSetup};
 use super::source::Source;
-
-/// From here on a number in a name was given by nobody: to count on from it would soon reach the end.
-const STRAY_NUMBER_MIN: u64 = 1 << 62;
 
 /// One log file, as far as its header and its name tell.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use super::format::{RecordHeader, RecordKind, UNIT_BYTES, decode_header, payload
 use super::identifiers::{Identifier, IdentifierTable, Lookup};
 use super::scan::{Item, Scanner};
 use super::source::Source;
-use super::table::{IdentifierState, RecordState, Surroundings, Verdict, verdict};
+use super::table::{IdentifierState, RecordState, Surroundings, Verdict, verdict, verdict_of_good};
 use super::timeline::{Mark, Timeline};
 
 /// A stretch of good records.
@@ -172,8 +172,10 @@ fn look(
         found.watermark = found.watermark.max(header.watermark);
         found.last_good = Some(header.lsn);
         found.end = header.end().0 - meta.first_lsn.0;
-        match identifier_state(table, &header) {
-            IdentifierState::Disagrees => {
+        match verdict_of_good(identifier_state(table, &header)) {
+            Verdict::Keep => {}
+            Verdict::KeepAndIdentify => found.all_listed = false,
+            _ => {
                 found.pieces.push(std::mem::take(&mut piece));
                 found.suspects.push(Suspect {
                     item: Item::Record(header),
@@ -181,8 +183,6 @@ fn look(
                 });
                 continue;
             }
-            IdentifierState::Agrees => {}
-            IdentifierState::None | IdentifierState::Lost => found.all_listed = false,
         }
         if header.kind == RecordKind::End {
             found.end_record = Some(end_record(scanner.payload(&header)?));
@@ -387,9 +387,8 @@ impl Judge<'_> {
             Lookup::Listed(one) => Some(mark_of_identifier(&one)),
             _ => None,
         };
-        let around = self.around(header.lsn);
-        let verdict = verdict(RecordState::Good, IdentifierState::Disagrees, around);
-        self.lose(header.lsn, header.end(), verdict, listed);
+        let found = verdict_of_good(IdentifierState::Disagrees);
+        self.lose(header.lsn, header.end(), found, listed);
     }
 
     /// A record of which the header alone is whole.

@@ -40,7 +40,7 @@ pub(crate) enum IdentifierState {
 }
 
 /// What the log around a record proves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Surroundings {
     /// A later record's watermark, or a later identifier, covers it.
     pub covered: bool,
@@ -149,6 +149,12 @@ pub(crate) fn verdict(
         .iter()
         .find(|row| row.applies(record, identifier, around));
     row.map_or(Verdict::Unknown, |row| row.verdict)
+}
+
+/// What becomes of a record whose checksums are right. No row asks what lies around one, so it can be
+/// said while its file is still being read.
+pub(crate) fn verdict_of_good(identifier: IdentifierState) -> Verdict {
+    verdict(RecordState::Good, identifier, Surroundings::default())
 }
 
 #[cfg(test)]

@@ -31,29 +31,23 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Reads from `first` up to `end`, or up to the log's end, checking that no record is missing, and
+    /// Reads from `first` up to before `end`, checking that no record is missing, and
     /// sorts what there is.
     ///
     /// # Errors
     /// Damage, above all a record that isn't there; whatever the disk answers.
-    pub(super) fn read(
-        ground: &Ground<'_>,
-        log: &Log,
-        first: Index,
-        end: Option<Index>,
-    ) -> Result<Self> {
+    pub(super) fn read(ground: &Ground<'_>, log: &Log, first: Index, end: Index) -> Result<Self> {
         let mut part = Self::default();
         let mut reader = log.read_from(first)?;
         let mut expected = first;
         loop {
             let next = reader.next()?;
             let index = next.as_ref().map(|record| record.index);
-            let is_over = index.is_none_or(|index| end.is_some_and(|end| index >= end));
-            let reached = if is_over { end } else { index };
-            if let Some(reached) = reached.filter(|reached| *reached > expected) {
+            let reached = index.map_or(end, |index| index.min(end));
+            if reached > expected {
                 missing(ground.options, expected, Index(reached.0 - 1))?;
             }
-            let Some(record) = next.filter(|_| !is_over) else {
+            let Some(record) = next.filter(|record| record.index < end) else {
                 break;
             };
             expected = record.index.next();
