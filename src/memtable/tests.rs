@@ -346,7 +346,7 @@ impl Race {
                 entries.for_each(|entry| self.table.insert(entry));
             }
             // What others insert as well, key and version: every writer comes by here.
-            let shared = (first / 5).to_be_bytes();
+            let shared = [&b"shared-"[..], &(first / 5).to_be_bytes()].concat();
             self.table
                 .insert(put(&shared, version(first % 5, 9), &shared));
             self.written[writer as usize].store(end, Ordering::Release);
