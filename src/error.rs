@@ -208,6 +208,39 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The keyspace has no merge operator, so nothing can be merged in it.
+    #[error("keyspace {name:?} has no merge operator")]
+    NoMergeOperator {
+        /// The keyspace.
+        name: String,
+    },
+    /// The merge operator that a keyspace's options name was not registered with this store.
+    #[error(
+        "merge operator {operator:?} of keyspace {name:?} is not registered: see `Options::merge_operator`"
+    )]
+    UnknownMergeOperator {
+        /// The keyspace.
+        name: String,
+        /// The operator.
+        operator: String,
+    },
+    /// A merge operator refused the value or an operand of a key.
+    #[error("the values of key \"{}\" in keyspace {name:?} can't be merged: {why}", key.escape_ascii())]
+    MergeFailed {
+        /// The keyspace.
+        name: String,
+        /// The key.
+        key: Vec<u8>,
+        /// What the operator said.
+        why: String,
+    },
+    /// Somebody else has written what this transaction read, or it began too long ago to tell. Nothing
+    /// was written; begin it again.
+    #[error("conflict: {why}; nothing was written, run the transaction again")]
+    Conflict {
+        /// What was in the way.
+        why: &'static str,
+    },
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
@@ -288,7 +321,10 @@ impl Error {
     #[must_use]
     pub fn reaction(&self) -> Reaction {
         match self {
-            Self::Io { .. } | Self::NoSpace { .. } | Self::Locked { .. } => Reaction::Retry,
+            Self::Io { .. }
+            | Self::NoSpace { .. }
+            | Self::Locked { .. }
+            | Self::Conflict { .. } => Reaction::Retry,
             Self::Damaged(_) | Self::VoteLost { .. } => Reaction::Repair,
             Self::OutcomeUnknown { .. } | Self::Poisoned { .. } => Reaction::Stop,
             _ => Reaction::Refuse,

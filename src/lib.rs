@@ -9,6 +9,7 @@ pub mod environment;
 mod error;
 mod manifest;
 mod memtable;
+mod operator;
 mod options;
 mod segment;
 #[cfg(feature = "testing")]
@@ -26,7 +27,8 @@ pub use engine::{
     VerifyReport, WriteBatch, verify,
 };
 pub use error::{Damage, Error, Reaction, Result};
-pub use options::{Background, Options, Progress};
+pub use operator::{Append, Counter, MergeOperator};
+pub use options::{Background, KeyspaceOptions, Options, Progress};
 pub use types::{
     BATCH_BYTES_MAX, Durability, Index, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KeyspaceId,
     LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, StreamId, Term, VALUE_BYTES_MAX,

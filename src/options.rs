@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::environment::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::{Error, Result};
+use crate::operator::{MergeOperator, MergeOperators};
 use crate::types::Durability;
 use crate::vfs::{DiskVfs, Vfs};
 
@@ -32,6 +33,45 @@ pub struct Progress {
 
 /// Told how far a long open has come.
 pub type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How a keyspace treats what is put into it. Kept in the store from the keyspace's creation on.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let db = kintsu::Db::open(folder.path())?;
+/// use kintsu::{Counter, KeyspaceOptions};
+/// let options = KeyspaceOptions::default().merge_operator(Counter::NAME);
+/// let hits = db.create_keyspace_with("hits", options)?;
+/// hits.merge("/index.html", 1_i64.to_le_bytes())?;
+/// hits.merge("/index.html", 1_i64.to_le_bytes())?;
+/// assert_eq!(hits.get("/index.html")?.as_deref(), Some(&2_i64.to_le_bytes()[..]));
+/// # Ok::<(), kintsu::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyspaceOptions {
+    /// How long a value put by `put` lives; `None`: until it is deleted.
+    pub time_to_live: Option<Duration>,
+    /// Name of the operator that merges use.
+    pub merge_operator: Option<String>,
+}
+
+impl KeyspaceOptions {
+    /// How long values live that are put without saying so. Default: until they are deleted.
+    #[must_use]
+    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
+        self.time_to_live = Some(time_to_live);
+        self
+    }
+
+    /// Which operator merges use, by the name under which it is registered. Default: none, and merges
+    /// are refused.
+    #[must_use]
+    pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
+        self.merge_operator = Some(name.into());
+        self
+    }
+}
 
 /// How a store is opened. Every limit is explicit; [`Options::validate`] holds the ranges.
 ///
@@ -64,6 +104,10 @@ pub struct Options {
     pub(crate) level_base_bytes: u64,
     pub(crate) level0_segments_compact: usize,
     pub(crate) level0_segments_stop: usize,
+    pub(crate) compaction_bytes_per_second: u64,
+    pub(crate) compaction_threads: usize,
+    pub(crate) default_keyspace: KeyspaceOptions,
+    pub(crate) merge_operators: MergeOperators,
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) tolerate_damage: bool,
 }
@@ -127,12 +171,18 @@ setters! {
     filter_bits_per_key: u32;
     /// Where compaction cuts segments. 4 KiB to 16 GiB, default 64 MiB.
     segment_bytes: u64;
-    /// Bytes in level 1 before compaction moves some on; each further level has ten times as much.
+    /// Bytes in the first level below level 0 before there is another one above it; each level has ten
+    /// times as much as the one above.
     /// 4 KiB to 1 TiB, default 256 MiB.
     level_base_bytes: u64;
     /// Segments in level 0 that start a compaction. 2 to 64, default 4.
     level0_segments_compact: usize;
-    /// Segments in level 0 at which writers wait for a compaction. Above `level0_segments_compact`, at most
+    /// What compaction may write in a second, in bytes; 0: as much as it can. Default 0.
+    compaction_bytes_per_second: u64;
+    /// Threads that compact. 1 to 64, default 1.
+    compaction_threads: usize;
+    /// Segments in level 0 beyond which writers are slowed to a crawl; they get slower from twice
+    /// `level0_segments_compact` on. Above `level0_segments_compact`, at most
     /// 1,024, default 24.
     level0_segments_stop: usize;
 }
@@ -163,6 +213,10 @@ impl Options {
             level_base_bytes: 256 << 20,
             level0_segments_compact: 4,
             level0_segments_stop: 24,
+            compaction_bytes_per_second: 0,
+            compaction_threads: 1,
+            default_keyspace: KeyspaceOptions::default(),
+            merge_operators: MergeOperators::default(),
             progress: None,
             tolerate_damage: false,
         }
@@ -172,6 +226,21 @@ impl Options {
     #[must_use]
     pub fn progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(callback));
+        self
+    }
+
+    /// What options the default keyspace has if this open creates the store.
+    #[must_use]
+    pub fn default_keyspace(mut self, options: KeyspaceOptions) -> Self {
+        self.default_keyspace = options;
+        self
+    }
+
+    /// Says what a name of a merge operator stands for. [`Counter`](crate::Counter) and
+    /// [`Append`](crate::Append) are known in every store.
+    #[must_use]
+    pub fn merge_operator(mut self, name: &str, operator: impl MergeOperator) -> Self {
+        self.merge_operators.register(name, Arc::new(operator));
         self
     }
 
@@ -238,6 +307,14 @@ impl Options {
         )?;
         range("segment_bytes", self.segment_bytes, 4 << 10, 16 << 30)?;
         range("level_base_bytes", self.level_base_bytes, 4 << 10, 1 << 40)?;
+        range("compaction_threads", self.compaction_threads as u64, 1, 64)?;
+        if self.default_keyspace.time_to_live.is_some() {
+            let why = "only a keyspace of its own can have a time to live".to_owned();
+            return Err(Error::InvalidOption {
+                name: "default_keyspace",
+                why,
+            });
+        }
         let compact = self.level0_segments_compact as u64;
         range("level0_segments_compact", compact, 2, 64)?;
         range(

@@ -201,7 +201,16 @@ fn flush_and_compaction() {
     script.show("flush of what isn't synced yet", |s| {
         s.db().flush().unwrap()
     });
-    script.show("compaction", |s| s.step(Job::Compact));
+    script.show("compaction that moves segments as they are", |s| {
+        s.step(Job::Compact)
+    });
+    script.quietly(|s| {
+        s.put("a", 400, Durability::Disk);
+        s.db().flush().unwrap();
+        s.put("b", 300, Durability::Disk);
+        s.db().flush().unwrap();
+    });
+    script.show("compaction that merges", |s| s.step(Job::Compact));
     script.show("reclaim", |s| s.step(Job::Reclaim));
     script.quietly(|s| {
         for _ in 0..4 {

@@ -3,18 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::api::bounds::KeyRange;
 use crate::api::{Keyspace, Range, ReadView};
 use crate::engine::{
-    CatalogOperation, DEFAULT_KEYSPACE, Engine, RecoveryReport, Request, Statistics, WriteBatch,
-    check_name,
+    CatalogOperation, DEFAULT_KEYSPACE, Effect, Engine, RecoveryReport, Request, Statistics,
+    WriteBatch, check_name, encode_options,
 };
 use crate::error::{Error, Result};
-use crate::options::Options;
-use crate::types::{Durability, EntryKind, Index, KeyspaceId, Version};
+use crate::options::{KeyspaceOptions, Options};
+use crate::types::{Durability, Index, KeyspaceId};
 
 /// What all handles of one open store share; the last to go lets the store go.
 #[derive(Debug)]
@@ -30,7 +31,34 @@ impl Drop for Shared {
 }
 
 impl Shared {
+    /// Writes a batch with the store's durability.
+    pub(crate) fn write_default(&self, batch: WriteBatch) -> Result<()> {
+        self.write(batch, self.engine.options.durability)
+    }
+
     pub(crate) fn write(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
+        if batch.merges() {
+            self.check_merges(&batch)?;
+        }
+        self.write_unchecked(batch, durability)
+    }
+
+    /// Whether every keyspace in which the batch merges knows how.
+    fn check_merges(&self, batch: &WriteBatch) -> Result<()> {
+        let keyspaces = self.engine.keyspaces.load();
+        for operation in batch.operations().flatten() {
+            // One that is gone is met when the batch is written.
+            if matches!(operation.effect, Effect::Merge(_))
+                && let Some(tree) = keyspaces.get(operation.keyspace)
+            {
+                tree.values.operator()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Shared::write`], whether or not merges in it can be worked out by this program.
+    pub(crate) fn write_unchecked(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
         if batch.is_empty() && batch.bytes() == 0 {
             batch.finish()?;
             return self.write_nothing(durability);
@@ -112,13 +140,20 @@ impl Db {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         let engine = &self.shared.engine;
         engine.check_open()?;
-        let found = engine.keyspaces.load().default.with(|state| {
-            // The tables first, then the index: see `Views`.
-            state.get(key.as_ref(), Version::newest_at(engine.views.visible()))
-        })?;
-        Ok(found
-            .filter(|found| found.kind == EntryKind::Put)
-            .map(|found| found.value))
+        let keyspaces = engine.keyspaces.load();
+        keyspaces.default.get(key.as_ref(), || engine.views.point())
+    }
+
+    /// The values of many keys of the default keyspace as they stand at one moment, in the order of the
+    /// keys.
+    ///
+    /// # Errors
+    /// As [`Db::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>> {
+        self.view().multi_get(keys)
     }
 
     /// Whether `key` has a value in the default keyspace.
@@ -139,6 +174,35 @@ impl Db {
         self.write(batch)
     }
 
+    /// Sets `key` to `value` in the default keyspace for a time, with the store's durability.
+    ///
+    /// What has expired is as if it had been deleted. Time is that of the log's records: each write has the
+    /// time of the clock, or that of the write before if the clock went back. So in a store that nobody
+    /// writes to nothing expires.
+    ///
+    /// # Errors
+    /// As [`Db::write_with`].
+    pub fn put_expiring(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        time_to_live: Duration,
+    ) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.put_expiring(key, value, time_to_live);
+        self.write(batch)
+    }
+
+    /// Changes the value of `key` in the default keyspace by `operand`: see [`Keyspace::merge`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::merge`].
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.merge(key, operand);
+        self.write(batch)
+    }
+
     /// Removes `key` from the default keyspace, with the store's durability; one that isn't there is no
     /// error.
     ///
@@ -150,13 +214,23 @@ impl Db {
         self.write(batch)
     }
 
+    /// Removes every key in a range of the default keyspace, with the store's durability. One record in the
+    /// log, however many keys there are; their space is reclaimed by compaction.
+    ///
+    /// # Errors
+    /// As [`Db::write_with`].
+    pub fn delete_range(&self, range: impl KeyRange) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(range);
+        self.write(batch)
+    }
+
     /// Writes a batch, all of it or nothing, with the store's durability.
     ///
     /// # Errors
     /// As [`Db::write_with`].
     pub fn write(&self, batch: WriteBatch) -> Result<()> {
-        self.shared
-            .write(batch, self.shared.engine.options.durability)
+        self.shared.write_default(batch)
     }
 
     /// Writes a batch, all of it or nothing, with a durability of its own.
@@ -169,6 +243,10 @@ impl Db {
     /// - [`Error::Poisoned`]: an earlier write failed so; nothing was written.
     pub fn write_with(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
         self.shared.write(batch, durability)
+    }
+
+    pub(crate) fn write_unchecked(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
+        self.shared.write_unchecked(batch, durability)
     }
 
     /// The keys and values of a range of the default keyspace, as they stand now.
@@ -219,6 +297,14 @@ impl Db {
     /// [`Error::KeyspaceExists`], [`Error::KeyspaceName`] (1 to 255 bytes, no control characters), and
     /// those of [`Db::write_with`].
     pub fn create_keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.create_keyspace_with(name, KeyspaceOptions::default())
+    }
+
+    /// Creates a keyspace with options of its own; it is there after any crash.
+    ///
+    /// # Errors
+    /// As [`Db::create_keyspace`], and [`Error::UnknownMergeOperator`].
+    pub fn create_keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         check_name(name)?;
         let engine = &self.shared.engine;
         let _catalog = engine.catalog.lock();
@@ -236,7 +322,7 @@ impl Db {
         self.write_catalog(&CatalogOperation::Create {
             id,
             name: name_owned,
-            options: Vec::new(),
+            options: encode_options(&options),
         })?;
         self.keyspace(name)
     }
@@ -304,6 +390,19 @@ impl Db {
     /// As [`Db::write_with`]; after [`Error::NoSpace`] the data is still in the log.
     pub fn flush(&self) -> Result<()> {
         self.shared.engine.flush()
+    }
+
+    /// Flushes, and compacts what the default keyspace says of a range until its last level holds nothing but
+    /// what somebody can still read. Runs in the calling thread, beside reads and writes; what is written
+    /// meanwhile is left alone.
+    ///
+    /// # Errors
+    /// As [`Db::flush`]; [`Error::Damaged`] if a segment can't be read.
+    pub fn compact_range(&self, range: impl KeyRange) -> Result<()> {
+        let (lower, upper) = range.into_half_open();
+        let engine = &self.shared.engine;
+        let default = engine.keyspaces.load().default.clone();
+        engine.compact_range(&default, &lower, upper.as_deref())
     }
 
     /// Flushes, ends the log with its end marker and lets the store go. All clones are closed too;

@@ -1,15 +1,17 @@
 //! A named part of the store with keys of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::api::bounds::KeyRange;
 use crate::api::db::Shared;
 use crate::api::{Range, ReadView};
-use crate::engine::{Tree, WriteBatch};
+use crate::engine::{Effect, Expiry, Tree, WriteBatch, microseconds};
 use crate::error::Result;
-use crate::types::{Durability, EntryKind, Version};
+use crate::options::KeyspaceOptions;
+use crate::types::{Durability, KeyspaceId};
 
 /// A handle to a keyspace; cheap to clone. After the keyspace is dropped every call answers
 /// [`Error::KeyspaceNotFound`](crate::Error::KeyspaceNotFound).
@@ -29,10 +31,35 @@ impl Keyspace {
         Ok(&self.tree)
     }
 
+    pub(crate) fn id(&self) -> KeyspaceId {
+        self.tree.id
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.tree.name
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &KeyspaceOptions {
+        &self.tree.options
+    }
+
+    /// Writes one operation with the store's durability.
+    fn write_one(&self, key: &[u8], effect: Effect<'_>) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.add(self.tree()?.id, key, effect);
+        self.shared.write_default(batch)
+    }
+
+    /// What a plain put does in it.
+    pub(super) fn put_effect<'a>(&self, value: &'a [u8]) -> Effect<'a> {
+        match self.tree.options.time_to_live {
+            None => Effect::Put(value),
+            Some(time_to_live) => put_expiring(value, time_to_live),
+        }
     }
 
     /// The newest value of `key`.
@@ -42,14 +69,20 @@ impl Keyspace {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         let engine = &self.shared.engine;
         engine.check_open()?;
-        let found = self.tree()?.with(|state| {
-            // The tables first, then the index: see `Views`.
-            state.get(key.as_ref(), Version::newest_at(engine.views.visible()))
-        })?;
+        let value = self.tree()?.get(key.as_ref(), || engine.views.point())?;
         self.tree.check_not_dropped()?;
-        Ok(found
-            .filter(|found| found.kind == EntryKind::Put)
-            .map(|found| found.value))
+        Ok(value)
+    }
+
+    /// The values of many keys as they stand at one moment, in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>> {
+        ReadView::new(self.shared.clone()).multi_get_in(self, keys)
     }
 
     /// Whether `key` has a value.
@@ -60,15 +93,38 @@ impl Keyspace {
         self.get(key).map(|found| found.is_some())
     }
 
-    /// Sets `key` to `value` with the store's durability.
+    /// Sets `key` to `value` with the store's durability, until it is deleted or for as long as the keyspace's
+    /// options say.
     ///
     /// # Errors
     /// As [`crate::Db::write_with`].
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        let mut batch = WriteBatch::new();
-        batch.put_by_id(self.tree()?.id, key.as_ref(), value.as_ref());
-        self.shared
-            .write(batch, self.shared.engine.options.durability)
+        self.write_one(key.as_ref(), self.put_effect(value.as_ref()))
+    }
+
+    /// Sets `key` to `value` for a time: see [`crate::Db::put_expiring`].
+    ///
+    /// # Errors
+    /// As [`crate::Db::write_with`].
+    pub fn put_expiring(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        time_to_live: Duration,
+    ) -> Result<()> {
+        let effect = put_expiring(value.as_ref(), time_to_live);
+        self.write_one(key.as_ref(), effect)
+    }
+
+    /// Changes the value of `key` by `operand`, in the way of the keyspace's merge operator, without reading
+    /// it; with the store's durability.
+    ///
+    /// # Errors
+    /// [`Error::NoMergeOperator`](crate::Error::NoMergeOperator),
+    /// [`Error::UnknownMergeOperator`](crate::Error::UnknownMergeOperator), and as
+    /// [`crate::Db::write_with`].
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.write_one(key.as_ref(), Effect::Merge(operand.as_ref()))
     }
 
     /// Removes `key` with the store's durability; one that isn't there is no error.
@@ -76,10 +132,28 @@ impl Keyspace {
     /// # Errors
     /// As [`crate::Db::write_with`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.write_one(key.as_ref(), Effect::Delete)
+    }
+
+    /// Removes every key in a range: see [`crate::Db::delete_range`].
+    ///
+    /// # Errors
+    /// As [`crate::Db::write_with`].
+    pub fn delete_range(&self, range: impl KeyRange) -> Result<()> {
         let mut batch = WriteBatch::new();
-        batch.delete_by_id(self.tree()?.id, key.as_ref());
-        self.shared
-            .write(batch, self.shared.engine.options.durability)
+        self.tree()?;
+        batch.delete_range_in(self, range);
+        self.shared.write_default(batch)
+    }
+
+    /// Brings what it says of a range down to its last level: see [`crate::Db::compact_range`].
+    ///
+    /// # Errors
+    /// As [`crate::Db::compact_range`].
+    pub fn compact_range(&self, range: impl KeyRange) -> Result<()> {
+        let (lower, upper) = range.into_half_open();
+        let engine = &self.shared.engine;
+        engine.compact_range(self.tree()?, &lower, upper.as_deref())
     }
 
     /// Writes a batch with a durability of its own. The batch can hold operations on any keyspace.
@@ -107,21 +181,7 @@ impl Keyspace {
     }
 }
 
-impl WriteBatch {
-    /// Sets `key` to `value` in `keyspace`.
-    pub fn put_in(
-        &mut self,
-        keyspace: &Keyspace,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) -> &mut Self {
-        self.put_by_id(keyspace.tree.id, key.as_ref(), value.as_ref());
-        self
-    }
-
-    /// Removes `key` from `keyspace`.
-    pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> &mut Self {
-        self.delete_by_id(keyspace.tree.id, key.as_ref());
-        self
-    }
+/// A put that expires so long after the time of its record.
+pub(super) fn put_expiring(value: &[u8], time_to_live: Duration) -> Effect<'_> {
+    Effect::PutUntil(Expiry::After(microseconds(time_to_live)), value)
 }

@@ -1,5 +1,6 @@
 //! The standalone store as its users see it: [`Db`], [`Keyspace`], [`ReadView`], [`Range`].
 
+mod batch;
 mod bounds;
 mod db;
 #[cfg(feature = "testing")]

@@ -1,16 +1,16 @@
 //! Copies what is readable of a damaged store into a new one.
 
 use crate::api::Db;
-use crate::engine::{Engine, WriteBatch};
+use crate::engine::{DEFAULT_KEYSPACE, Engine, WriteBatch};
 use crate::error::{Damage, Error, Result};
 use crate::options::{Background, Options};
-use crate::types::{Durability, EntryKind};
+use crate::types::Durability;
 
 /// What a salvage copied, and what it could not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SalvageReport {
-    /// Puts and deletions copied; a key in several levels counts several times.
+    /// Operations copied; a key in several levels counts several times.
     pub operations: u64,
     /// Keys in the new store, over all keyspaces.
     pub keys: u64,
@@ -34,7 +34,9 @@ pub fn salvage(from: Options, to: Options) -> Result<SalvageReport> {
     let mut from = from.read_only(true).background(Background::Manual);
     from.tolerate_damage = true;
     let (engine, found) = Engine::open(from)?;
-    let target = to.clone().open()?;
+    let keyspaces = engine.keyspaces.load_full();
+    let options = keyspaces.default.options.clone();
+    let target = to.clone().default_keyspace(options).open()?;
     if !target.recovery_report().created {
         let why = "a salvage needs a new, empty folder".to_owned();
         return Err(Error::NotAStore { path: to.path, why });
@@ -43,23 +45,24 @@ pub fn salvage(from: Options, to: Options) -> Result<SalvageReport> {
         damage: found.damage,
         ..SalvageReport::default()
     };
-    for name in engine.keyspaces.load().names() {
-        target.keyspace_or_create(&name)?;
+    for tree in keyspaces
+        .trees()
+        .filter(|tree| tree.name != DEFAULT_KEYSPACE)
+    {
+        target.create_keyspace_with(&tree.name, tree.options.clone())?;
     }
     let mut batch = WriteBatch::new();
     let damage = engine.salvage(&mut |salvaged| {
         let keyspace = target.keyspace(salvaged.keyspace)?;
-        match salvaged.kind {
-            EntryKind::Put => batch.put_in(&keyspace, salvaged.key, salvaged.value),
-            EntryKind::Delete => batch.delete_in(&keyspace, salvaged.key),
-        };
+        batch.add(keyspace.id(), salvaged.key, salvaged.effect);
         report.operations += 1;
         if batch.len() >= BATCH_OPERATIONS || batch.bytes() >= BATCH_BYTES {
-            target.write_with(std::mem::take(&mut batch), Durability::Buffered)?;
+            target.write_unchecked(std::mem::take(&mut batch), Durability::Buffered)?;
         }
         Ok(())
     })?;
-    target.write_with(batch, Durability::Disk)?;
+    target.write_unchecked(batch, Durability::Disk)?;
+    target.sync()?;
     report.damage.extend(damage);
     report.keys = count(&target)?;
     target.close()?;

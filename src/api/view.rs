@@ -7,9 +7,9 @@ use bytes::Bytes;
 use crate::api::bounds::{KeyRange, prefix_end};
 use crate::api::db::Shared;
 use crate::api::{Keyspace, Range};
-use crate::engine::{HeldIndex, Scan, Tree};
+use crate::engine::{HeldPoint, Scan, Tree};
 use crate::error::Result;
-use crate::types::{EntryKind, Index, Version};
+use crate::types::Index;
 
 /// The store as it stood at one index: every write up to there, none after.
 ///
@@ -17,7 +17,7 @@ use crate::types::{EntryKind, Index, Version};
 #[derive(Clone, Debug)]
 pub struct ReadView {
     shared: Arc<Shared>,
-    held: Arc<HeldIndex>,
+    held: Arc<HeldPoint>,
 }
 
 impl ReadView {
@@ -29,7 +29,7 @@ impl ReadView {
     /// Index of the newest record it sees.
     #[must_use]
     pub fn index(&self) -> Index {
-        self.held.index()
+        self.held.point().index
     }
 
     /// The value of `key` in the default keyspace.
@@ -54,6 +54,30 @@ impl ReadView {
     /// As [`ReadView::get`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.get(key).map(|found| found.is_some())
+    }
+
+    /// The values of many keys of the default keyspace, in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`ReadView::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>> {
+        keys.into_iter().map(|key| self.get(key)).collect()
+    }
+
+    /// The values of many keys of `keyspace`, in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`ReadView::get_in`].
+    pub fn multi_get_in<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Keyspace,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>> {
+        let keys = keys.into_iter();
+        keys.map(|key| self.get_in(keyspace, key)).collect()
     }
 
     /// The keys and values of a range of the default keyspace.
@@ -95,11 +119,9 @@ impl ReadView {
 
     fn get_from(&self, tree: &Tree, key: &[u8]) -> Result<Option<Bytes>> {
         self.shared.engine.check_open()?;
-        let found = tree.with(|state| state.get(key, Version::newest_at(self.index())))?;
+        let value = tree.get(key, || self.held.point())?;
         tree.check_not_dropped()?;
-        Ok(found
-            .filter(|found| found.kind == EntryKind::Put)
-            .map(|found| found.value))
+        Ok(value)
     }
 
     fn scan(&self, tree: &Tree, lower: Vec<u8>, upper: Option<Vec<u8>>) -> Result<Range> {
@@ -109,8 +131,9 @@ impl ReadView {
         // A drop that went on meanwhile may have taken segments out of what was just loaded.
         tree.check_not_dropped()?;
         Ok(Range::new(Scan::new(
+            tree,
             state,
-            self.index(),
+            self.held.point(),
             held,
             lower,
             upper,

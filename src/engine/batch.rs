@@ -1,11 +1,27 @@
 //! A batch of writes, encoded as it is made: its buffer is the payload of the log record.
 //!
-//! Payload of a `Batch` record: for each operation, varint keyspace, kind (one byte), varint key
-//! length, key, and for a put varint value length, value. An operation's position is its place here.
+//! Payload of a `Batch` record: for each operation, varint keyspace, kind (one byte), *bytes* key, and then
+//! by kind (*bytes*: varint length, then so many bytes):
+//!
+//! | kind | | rest |
+//! |---|---|---|
+//! | 1 | put | *bytes* value |
+//! | 2 | delete | |
+//! | 3 | merge | *bytes* operand |
+//! | 4 | put that expires so long after the record's time | varint microseconds, *bytes* value |
+//! | 5 | put that expires at a time | varint microseconds since 1970, *bytes* value |
+//! | 6 | delete from the key to another, not included | *bytes* the other |
+//! | 7 | delete from the key on | |
+//!
+//! An operation's position is its place here.
 
-use crate::codec::{Reader, put_varint};
+mod operations;
+
+use crate::codec::put_varint;
 use crate::error::{Error, Result};
-use crate::types::{BATCH_BYTES_MAX, EntryKind, KEY_BYTES_MAX, KeyspaceId, VALUE_BYTES_MAX};
+use crate::types::{BATCH_BYTES_MAX, BOUND_BYTES_MAX, KEY_BYTES_MAX, KeyspaceId, VALUE_BYTES_MAX};
+
+pub(crate) use self::operations::{Effect, Expiry, Operations, TableWrite};
 
 /// The keyspaces that a batch touches, without an allocation for the usual single one.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +44,14 @@ impl Touched {
     }
 }
 
+/// The most that an operation takes beside its key and value, in bytes.
+const ROOM_BYTES: usize = 32;
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
 /// Writes that take effect together or not at all.
 ///
 /// Operations on one key in one batch take effect in their order. Sizes are checked when the batch
@@ -37,6 +61,7 @@ pub struct WriteBatch {
     payload: Vec<u8>,
     operations: u32,
     touched: Touched,
+    merges: bool,
     refused: Option<Error>,
 }
 
@@ -70,65 +95,69 @@ impl WriteBatch {
         self.payload.clear();
         self.operations = 0;
         self.touched = Touched::default();
+        self.merges = false;
         self.refused = None;
     }
 
-    /// Sets `key` to `value` in the default keyspace.
-    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
-        self.put_by_id(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref());
-        self
+    /// Whether there is a merge in it.
+    pub(crate) fn merges(&self) -> bool {
+        self.merges
     }
 
-    /// Removes `key` from the default keyspace.
-    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
-        self.delete_by_id(KeyspaceId::DEFAULT, key.as_ref());
-        self
+    /// Its operations so far.
+    pub(crate) fn operations(&self) -> Operations<'_> {
+        Operations::new(&self.payload)
     }
 
-    pub(crate) fn put_by_id(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) {
-        if value.len() > VALUE_BYTES_MAX {
-            let (bytes, limit) = (value.len(), VALUE_BYTES_MAX);
-            return self.refuse(Error::ValueTooLong { bytes, limit });
-        }
-        if !self.begin(keyspace, EntryKind::Put, key, key.len() + value.len() + 16) {
+    /// Adds one operation. An oversized one is refused when the batch is written.
+    pub(crate) fn add(&mut self, keyspace: KeyspaceId, key: &[u8], effect: Effect<'_>) {
+        if let Err(error) = self.check(key, effect) {
+            self.refused.get_or_insert(error);
             return;
         }
-        put_varint(&mut self.payload, value.len() as u64);
-        self.payload.extend_from_slice(value);
-    }
-
-    pub(crate) fn delete_by_id(&mut self, keyspace: KeyspaceId, key: &[u8]) {
-        self.begin(keyspace, EntryKind::Delete, key, key.len() + 16);
-    }
-
-    fn begin(&mut self, keyspace: KeyspaceId, kind: EntryKind, key: &[u8], room: usize) -> bool {
-        if key.len() > KEY_BYTES_MAX {
-            self.refuse(Error::KeyTooLong {
-                bytes: key.len(),
-                limit: KEY_BYTES_MAX,
-            });
-            return false;
+        let value = effect.value();
+        let out = &mut self.payload;
+        out.reserve(key.len() + value.len() + ROOM_BYTES);
+        put_varint(out, u64::from(keyspace.0));
+        out.push(effect.kind());
+        put_bytes(out, key);
+        match effect {
+            Effect::Put(value) | Effect::Merge(value) => put_bytes(out, value),
+            Effect::PutUntil(expiry, value) => {
+                put_varint(out, expiry.us());
+                put_bytes(out, value);
+            }
+            Effect::DeleteTo(Some(to)) => put_bytes(out, to),
+            Effect::Delete | Effect::DeleteTo(None) => {}
         }
-        if self.payload.len() + room > BATCH_BYTES_MAX {
-            let bytes = self.payload.len() + room;
-            self.refuse(Error::BatchTooLarge {
-                bytes,
-                limit: BATCH_BYTES_MAX,
-            });
-            return false;
-        }
-        self.payload.reserve(room);
-        put_varint(&mut self.payload, u64::from(keyspace.0));
-        self.payload.push(kind as u8);
-        put_varint(&mut self.payload, key.len() as u64);
-        self.payload.extend_from_slice(key);
         self.operations += 1;
+        self.merges |= matches!(effect, Effect::Merge(_));
         self.touched.insert(keyspace);
-        true
     }
 
-    fn refuse(&mut self, error: Error) {
-        self.refused.get_or_insert(error);
+    fn check(&self, key: &[u8], effect: Effect<'_>) -> Result<()> {
+        let value = effect.value();
+        let (key_limit, value_limit) = match effect {
+            Effect::DeleteTo(_) => (BOUND_BYTES_MAX, BOUND_BYTES_MAX),
+            _ => (KEY_BYTES_MAX, VALUE_BYTES_MAX),
+        };
+        let (bytes, limit) = (key.len(), key_limit);
+        if bytes > limit {
+            return Err(Error::KeyTooLong { bytes, limit });
+        }
+        let (bytes, limit) = (value.len(), value_limit);
+        if bytes > limit {
+            return Err(match effect {
+                Effect::DeleteTo(_) => Error::KeyTooLong { bytes, limit },
+                _ => Error::ValueTooLong { bytes, limit },
+            });
+        }
+        let bytes = self.payload.len() + key.len() + value.len() + ROOM_BYTES;
+        let limit = BATCH_BYTES_MAX;
+        if bytes > limit {
+            return Err(Error::BatchTooLarge { bytes, limit });
+        }
+        Ok(())
     }
 
     /// The payload, if no operation was refused.
@@ -140,93 +169,63 @@ impl WriteBatch {
     }
 }
 
-/// One operation of a batch, borrowed from the payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Operation<'a> {
-    pub(crate) keyspace: KeyspaceId,
-    pub(crate) kind: EntryKind,
-    pub(crate) key: &'a [u8],
-    pub(crate) value: &'a [u8],
-}
-
-/// Reads a payload's operations in order. `None` inside means that the payload isn't one.
-#[derive(Clone, Debug)]
-pub(crate) struct Operations<'a> {
-    reader: Reader<'a>,
-}
-
-impl<'a> Operations<'a> {
-    pub(crate) fn new(payload: &'a [u8]) -> Self {
-        Self {
-            reader: Reader::new(payload),
-        }
-    }
-
-    fn read(&mut self) -> Option<Operation<'a>> {
-        let keyspace = KeyspaceId(u32::try_from(self.reader.varint()?).ok()?);
-        let kind = EntryKind::from_byte(self.reader.u8()?)?;
-        let key = self.reader.prefixed()?;
-        let value = match kind {
-            EntryKind::Put => self.reader.prefixed()?,
-            EntryKind::Delete => &[],
-        };
-        let fits = key.len() <= KEY_BYTES_MAX && value.len() <= VALUE_BYTES_MAX;
-        fits.then_some(Operation {
-            keyspace,
-            kind,
-            key,
-            value,
-        })
-    }
-}
-
-/// The payload doesn't parse, though its checksum is right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
-
-impl<'a> Iterator for Operations<'a> {
-    type Item = std::result::Result<Operation<'a>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.reader.is_empty() {
-            return None;
-        }
-        let operation = self.read();
-        if operation.is_none() {
-            self.reader = Reader::new(&[]);
-        }
-        Some(operation.ok_or(Malformed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample() -> Vec<u8> {
+    fn put<'a>(value: &'a [u8]) -> Effect<'a> {
+        Effect::Put(value)
+    }
+
+    fn sample() -> Vec<(KeyspaceId, Vec<u8>, Effect<'static>)> {
+        vec![
+            (KeyspaceId(0), b"a".to_vec(), put(b"1")),
+            (KeyspaceId(0), Vec::new(), Effect::Delete),
+            (KeyspaceId(7), vec![7; 300], put(&[9; 500])),
+            (KeyspaceId(900), b"k".to_vec(), put(b"")),
+            (KeyspaceId(1), b"m".to_vec(), Effect::Merge(b"operand")),
+            (
+                KeyspaceId(1),
+                b"t".to_vec(),
+                Effect::PutUntil(Expiry::After(900), b"v"),
+            ),
+            (
+                KeyspaceId(1),
+                b"u".to_vec(),
+                Effect::PutUntil(Expiry::At(u64::MAX), b""),
+            ),
+            (
+                KeyspaceId(1),
+                b"from".to_vec(),
+                Effect::DeleteTo(Some(b"to")),
+            ),
+            (KeyspaceId(1), b"from".to_vec(), Effect::DeleteTo(None)),
+        ]
+    }
+
+    fn payload() -> Vec<u8> {
         let mut batch = WriteBatch::new();
-        batch
-            .put("a", "1")
-            .delete("")
-            .put(vec![7; 300], vec![9; 500]);
-        batch.put_by_id(KeyspaceId(900), b"k", b"");
+        for (keyspace, key, effect) in sample() {
+            batch.add(keyspace, &key, effect);
+        }
         batch.finish().unwrap().0
     }
 
     #[test]
     fn operations_come_back_in_order() {
-        let payload = sample();
+        let payload = payload();
         let read: Vec<_> = Operations::new(&payload).map(|o| o.unwrap()).collect();
-        assert_eq!(read.len(), 4);
-        assert_eq!((read[0].key, read[0].value), (&b"a"[..], &b"1"[..]));
-        assert_eq!((read[1].kind, read[1].key), (EntryKind::Delete, &b""[..]));
-        assert_eq!(read[2].value.len(), 500);
-        assert_eq!(read[3].keyspace, KeyspaceId(900));
+        let written = sample();
+        assert_eq!(read.len(), written.len());
+        for (read, (keyspace, key, effect)) in read.iter().zip(&written) {
+            assert_eq!((read.keyspace, read.key), (*keyspace, &key[..]));
+            assert_eq!(read.effect, *effect);
+        }
     }
 
     #[test]
     fn a_payload_cut_anywhere_never_panics_and_never_adds_an_operation() {
-        let payload = sample();
+        let payload = payload();
         let whole: Vec<_> = Operations::new(&payload).collect();
         for cut in 0..payload.len() {
             let read: Vec<_> = Operations::new(&payload[..cut]).collect();
@@ -238,12 +237,15 @@ mod tests {
     #[test]
     fn oversized_operations_are_refused_when_written() {
         let mut batch = WriteBatch::new();
-        batch
-            .put(vec![0; KEY_BYTES_MAX], "fits")
-            .put(vec![0; KEY_BYTES_MAX + 1], "");
+        batch.add(KeyspaceId(0), &vec![0; KEY_BYTES_MAX], put(b"fits"));
+        batch.add(KeyspaceId(0), &vec![0; KEY_BYTES_MAX + 1], put(b""));
         assert!(matches!(batch.finish(), Err(Error::KeyTooLong { .. })));
         let mut batch = WriteBatch::new();
-        batch.put("", vec![0; VALUE_BYTES_MAX + 1]);
+        batch.add(KeyspaceId(0), b"", put(&vec![0; VALUE_BYTES_MAX + 1]));
         assert!(matches!(batch.finish(), Err(Error::ValueTooLong { .. })));
+        let mut batch = WriteBatch::new();
+        let bound = vec![0; BOUND_BYTES_MAX];
+        batch.add(KeyspaceId(0), b"", Effect::DeleteTo(Some(&bound)));
+        assert!(batch.finish().is_ok());
     }
 }

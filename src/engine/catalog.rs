@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use crate::codec::{Reader, put_varint};
 use crate::engine::tree::Tree;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
+use crate::operator::MergeOperators;
+use crate::options::KeyspaceOptions;
 use crate::types::{Index, KEYSPACE_NAME_BYTES_MAX, KeyspaceId};
 
 /// Name of the keyspace that every store has and nobody can drop.
@@ -53,16 +57,23 @@ impl CatalogOperation {
         let operation = match operation {
             1 => {
                 let name = std::str::from_utf8(reader.prefixed()?).ok()?.to_owned();
-                Self::Create {
-                    id,
-                    name,
-                    options: reader.prefixed()?.to_vec(),
-                }
+                let options = reader.prefixed()?.to_vec();
+                decode_options(&options)?;
+                Self::Create { id, name, options }
             }
             2 => Self::Drop { id },
             _ => return None,
         };
         reader.is_empty().then_some(operation)
+    }
+
+    /// The keyspace that it creates, if it does.
+    pub(crate) fn new_tree(&self, operators: &MergeOperators) -> Option<Tree> {
+        let Self::Create { id, name, options } = self else {
+            return None;
+        };
+        let options = decode_options(options)?;
+        Some(Tree::new(*id, name.clone(), options, operators))
     }
 
     /// What the manifest notes of it, when record `index` did it.
@@ -77,6 +88,53 @@ impl CatalogOperation {
             Self::Drop { id } => Change::KeyspaceDropped { id, index },
         }
     }
+}
+
+const TIME_TO_LIVE: u64 = 1;
+const MERGE_OPERATOR: u64 = 2;
+
+/// A keyspace's options as a record and the manifest have them: for each one that isn't the default, varint
+/// tag, varint length, so many bytes.
+pub(crate) fn encode_options(options: &KeyspaceOptions) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut put = |tag: u64, bytes: &[u8]| {
+        put_varint(&mut out, tag);
+        put_varint(&mut out, bytes.len() as u64);
+        out.extend_from_slice(bytes);
+    };
+    if let Some(time_to_live) = options.time_to_live {
+        put(TIME_TO_LIVE, &microseconds(time_to_live).to_le_bytes());
+    }
+    if let Some(name) = &options.merge_operator {
+        put(MERGE_OPERATOR, name.as_bytes());
+    }
+    out
+}
+
+/// The options that the bytes say; `None` if they say something that this version doesn't know.
+pub(crate) fn decode_options(bytes: &[u8]) -> Option<KeyspaceOptions> {
+    let mut options = KeyspaceOptions::default();
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        let (tag, value) = (reader.varint()?, reader.prefixed()?);
+        match tag {
+            TIME_TO_LIVE => {
+                let us = u64::from_le_bytes(value.try_into().ok()?);
+                options.time_to_live = Some(Duration::from_micros(us));
+            }
+            MERGE_OPERATOR => {
+                let name = std::str::from_utf8(value).ok()?;
+                options.merge_operator = Some(name.to_owned());
+            }
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+/// A duration in whole microseconds; one that is too long for that never ends.
+pub(crate) fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The keyspaces in force; replaced as a whole when one is created or dropped.
@@ -155,10 +213,15 @@ mod tests {
 
     #[test]
     fn records_round_trip_and_hostile_ones_are_none() {
+        let options = KeyspaceOptions::default()
+            .merge_operator("counter")
+            .time_to_live(Duration::from_secs(7));
+        assert_eq!(decode_options(&encode_options(&options)).unwrap(), options);
+        assert!(decode_options(&[200, 0]).is_none());
         let create = CatalogOperation::Create {
             id: KeyspaceId(300),
             name: "ü".into(),
-            options: vec![1, 2],
+            options: encode_options(&options),
         };
         for operation in [create, CatalogOperation::Drop { id: KeyspaceId(1) }] {
             let bytes = operation.encode();

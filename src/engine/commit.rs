@@ -1,18 +1,18 @@
 //! A group's way: indexes and a time, the log, one sync, the memtables, visible.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::Engine;
-use crate::engine::batch::Operations;
+use crate::engine::batch::{Operations, TableWrite};
 use crate::engine::catalog::CatalogOperation;
 use crate::engine::jobs::Job;
 use crate::engine::queue::Request;
-use crate::engine::tree::Tree;
 use crate::error::{Damage, Error, Result};
 use crate::manifest::Change;
 use crate::memtable::Memtable;
 use crate::options::Background;
-use crate::types::{Durability, Entry, Index, KeyspaceId, Lsn, StreamId, Term, Version};
+use crate::types::{Durability, Index, KeyspaceId, Lsn, StreamId, Term, Version};
 use crate::wal::{Append, RecordKind};
 
 /// A memtable's cost of an entry beyond its bytes, for deciding when it is full.
@@ -34,6 +34,8 @@ pub(crate) struct CommitState {
     pub(crate) active_since: Lsn,
     /// In which stretch of `PREPARE_EVERY_BYTES` the log ended last.
     log_stretch: u64,
+    /// What writers should have waited for compaction and haven't yet.
+    pub(crate) owed: Duration,
     /// Catalog changes applied but not yet in the manifest.
     pub(crate) catalog: Vec<(Index, Change)>,
 }
@@ -46,6 +48,7 @@ impl CommitState {
             active_bytes: 0,
             log_stretch: 0,
             active_since,
+            owed: Duration::ZERO,
             catalog: Vec::new(),
         }
     }
@@ -98,7 +101,11 @@ impl Engine {
     }
 
     fn commit_group(&self, state: &mut CommitState, group: &[Arc<Request>]) {
-        if let Err(error) = self.check_writable().and_then(|()| self.make_room(state)) {
+        let bytes = group.iter().map(|request| request.payload.len()).sum();
+        let ready = self
+            .check_writable()
+            .and_then(|()| self.make_room(state, bytes));
+        if let Err(error) = ready {
             return fail_group(group, &error);
         }
         let keyspaces = self.keyspaces.load();
@@ -129,7 +136,7 @@ impl Engine {
         }
         state.last_time_us = time_us;
         for (index, request) in (first.0..).map(Index).zip(group) {
-            let applied = self.apply(state, index, request);
+            let applied = self.apply(state, index, time_us, request);
             state.last_index = index;
             if let Err(error) = applied {
                 // Only a batch of our own encoding gets here, so this can't happen; if it does, the
@@ -140,7 +147,7 @@ impl Engine {
             }
             request.complete(Ok(index));
         }
-        self.views.advance(state.last_index);
+        self.views.advance(state.last_index, time_us);
         self.wake_log_job(state, group);
     }
 
@@ -175,12 +182,18 @@ impl Engine {
         Ok(())
     }
 
-    fn apply(&self, state: &mut CommitState, index: Index, request: &Request) -> Result<()> {
+    fn apply(
+        &self,
+        state: &mut CommitState,
+        index: Index,
+        time_us: u64,
+        request: &Request,
+    ) -> Result<()> {
         match request.kind {
             RecordKind::Batch => {
                 state.active_bytes +=
                     request.payload.len() + request.operations as usize * ENTRY_OVERHEAD_BYTES;
-                self.apply_batch(index, &request.payload)
+                self.apply_batch(index, time_us, &request.payload)
             }
             RecordKind::Catalog => {
                 let change = self.apply_catalog(index, &request.payload)?;
@@ -192,7 +205,8 @@ impl Engine {
     }
 
     /// Puts a batch's operations into the memtables.
-    fn apply_batch(&self, index: Index, payload: &[u8]) -> Result<()> {
+    fn apply_batch(&self, index: Index, time_us: u64, payload: &[u8]) -> Result<()> {
+        let mut scratch = Vec::new();
         let keyspaces = self.keyspaces.load();
         let mut table: Option<(KeyspaceId, Arc<Memtable>)> = None;
         for (position, operation) in (0..).zip(Operations::new(payload)) {
@@ -208,13 +222,10 @@ impl Engine {
             }
             if let Some((_, table)) = &table {
                 let version = Version { index, position };
-                let (key, kind, value) = (operation.key, operation.kind, operation.value);
-                table.insert(Entry {
-                    key,
-                    version,
-                    kind,
-                    value,
-                });
+                match operation.to_table(version, time_us, &mut scratch) {
+                    TableWrite::Entry(entry) => table.insert(entry),
+                    TableWrite::Range(range) => table.delete_range(range),
+                }
             }
         }
         Ok(())
@@ -226,8 +237,11 @@ impl Engine {
             CatalogOperation::decode(payload).ok_or_else(|| self.malformed(index, "catalog"))?;
         let mut keyspaces = self.keyspaces.load().as_ref().clone();
         match &operation {
-            CatalogOperation::Create { id, name, .. } => {
-                keyspaces.insert(Arc::new(Tree::new(*id, name.clone())));
+            CatalogOperation::Create { .. } => {
+                let tree = operation.new_tree(&self.options.merge_operators);
+                keyspaces.insert(Arc::new(
+                    tree.ok_or_else(|| self.malformed(index, "catalog"))?,
+                ));
             }
             CatalogOperation::Drop { id } => {
                 if let Some(tree) = keyspaces.remove(*id) {

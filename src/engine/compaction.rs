@@ -1,38 +1,49 @@
-//! Compaction: keeps the number of segments bounded. Level 0 is merged into level 1 when it has too
-//! many segments; a deeper level that outgrows its share moves one segment on, in turn.
+//! Compaction: keeps the number of segments bounded and gives back the space of what nobody can read any
+//! more. `docs/compaction.md` says what is done when, and why.
 
-use std::collections::{HashMap, HashSet};
+mod levels;
+mod manual;
+mod output;
+mod pick;
+mod task;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::merge::{Direction, LevelCursor, Merge, Source};
-use crate::engine::retention::Retention;
-use crate::engine::tree::{LEVELS_MAX, Tree, TreeState};
 use crate::error::{Error, Result};
 use crate::manifest::Change;
-use crate::segment::{Segment, SegmentBuilder};
+use crate::segment::Segment;
 use crate::types::{KeyspaceId, SegmentMeta, SegmentNumber};
 
-/// How many times larger each level is than the one above it.
-const LEVEL_FACTOR: u64 = 10;
+use self::task::Task;
 
-/// What the one who compacts remembers.
+/// What those who compact know of one another.
 #[derive(Debug, Default)]
-pub(crate) struct Cursors {
-    /// Where each level's turn has come to: the largest key moved last.
-    turns: HashMap<(KeyspaceId, usize), Vec<u8>>,
+pub(crate) struct Compactions {
+    /// The tasks at work; no two of them touch the same segments, or the same keys of one level.
+    running: Vec<Arc<Task>>,
     /// Keyspaces whose last compaction failed; they wait until the others are done.
     failed: HashSet<KeyspaceId>,
+    /// Keyspaces that damage keeps from being compacted.
+    pub(crate) stuck: HashSet<KeyspaceId>,
+    /// Segments that hold much that looks superfluous and isn't: looking again would not help.
+    settled: HashSet<SegmentNumber>,
 }
 
-/// What one compaction reads, and where it writes.
-struct Task {
-    tree: Arc<Tree>,
-    /// Newest first.
-    upper: Vec<Arc<Segment>>,
-    lower: Vec<Arc<Segment>>,
-    target: usize,
-    bottom: bool,
+impl Compactions {
+    fn claim(&mut self, task: Task) -> Option<Arc<Task>> {
+        if self.running.iter().any(|other| other.meets(&task)) {
+            return None;
+        }
+        let task = Arc::new(task);
+        self.running.push(task.clone());
+        Some(task)
+    }
+
+    fn release(&mut self, task: &Arc<Task>) {
+        self.running.retain(|other| !Arc::ptr_eq(other, task));
+    }
 }
 
 impl Engine {
@@ -42,63 +53,54 @@ impl Engine {
         if self.options.read_only {
             return Ok(false);
         }
-        let mut cursors = self.compacting.lock();
-        let Some(task) = self.next_task(&mut cursors) else {
-            cursors.failed.clone_from(&self.stuck.lock());
+        let task = {
+            let mut compactions = self.compactions.lock();
+            let Some(task) = self.next_task(&compactions) else {
+                compactions.failed = compactions.stuck.clone();
+                return Ok(false);
+            };
+            compactions.claim(task)
+        };
+        let Some(task) = task else {
             return Ok(false);
         };
-        self.check_not_latched()?;
-        let outcome = self
-            .compact(&task)
-            .inspect_err(|error| self.latch_if_final(error));
+        self.run_task(&task).map(|()| true)
+    }
+
+    /// Does a task that has been claimed, and releases it.
+    fn run_task(&self, task: &Arc<Task>) -> Result<()> {
+        let outcome = self.check_not_latched().and_then(|()| self.compact(task));
+        let mut compactions = self.compactions.lock();
+        compactions.release(task);
         if let Err(error) = &outcome {
-            cursors.failed.insert(task.tree.id);
+            self.latch_if_final(error);
+            compactions.failed.insert(task.tree.id);
             if matches!(error, Error::Damaged(_)) {
-                self.stuck.lock().insert(task.tree.id);
+                compactions.stuck.insert(task.tree.id);
             }
         }
-        self.update_level0_full();
+        drop(compactions);
+        self.update_pressure();
         match &outcome {
             // No reason to refuse a write that waits for room.
             Err(Error::Damaged(_)) => self.signals.finished(&Ok(())),
             outcome => self.signals.finished(outcome),
         }
-        outcome.map(|()| true)
-    }
-
-    fn next_task(&self, cursors: &mut Cursors) -> Option<Task> {
-        let keyspaces = self.keyspaces.load();
-        let mut trees = keyspaces.trees();
-        trees.find_map(|tree| match cursors.failed.contains(&tree.id) {
-            true => None,
-            false => self.pick(tree, cursors),
-        })
-    }
-
-    fn pick(&self, tree: &Arc<Tree>, cursors: &mut Cursors) -> Option<Task> {
-        let state = tree.load();
-        let level0 = state.levels.first()?;
-        if level0.len() >= self.options.level0_segments_compact {
-            return Some(Task::new(tree, &state, level0.clone(), 1));
-        }
-        let mut target_bytes = self.options.level_base_bytes;
-        for level in 1..LEVELS_MAX - 1 {
-            if state.level_bytes(level) > target_bytes {
-                let segments = state.levels.get(level)?;
-                let last = cursors.turns.entry((tree.id, level)).or_default();
-                let turn = segments.iter().find(|s| s.meta().smallest_key > *last);
-                let chosen = turn.or(segments.first())?.clone();
-                last.clone_from(&chosen.meta().largest_key);
-                return Some(Task::new(tree, &state, vec![chosen], level + 1));
-            }
-            target_bytes = target_bytes.saturating_mul(LEVEL_FACTOR);
-        }
-        None
+        outcome
     }
 
     fn compact(&self, task: &Task) -> Result<()> {
+        if task.is_move(&self.views.boundaries()) {
+            return self.publish_move(task);
+        }
         let mut built = Vec::new();
+        let begun = self.clock.elapsed();
         let outcome = self.compact_into(task, &mut built);
+        if task.from == 0 && outcome.is_ok() {
+            let taken = self.clock.elapsed().saturating_sub(begun);
+            let bytes = task.upper.iter().map(|s| s.meta().bytes).sum();
+            self.pressure.drained(bytes, taken);
+        }
         if let Err(error) = &outcome {
             self.latch_if_final(error);
             self.discard(built.iter());
@@ -113,81 +115,57 @@ impl Engine {
             .iter()
             .map(|meta| Ok(Arc::new(self.open_segment(meta)?)))
             .collect::<Result<Vec<_>>>()?;
+        if task.is_in_place() {
+            // If even now much of it looks superfluous, it isn't.
+            let numbers = built.iter().map(|meta| meta.number);
+            self.compactions.lock().settled.extend(numbers);
+        }
         self.publish_compaction(task, opened)
     }
 
-    fn merge_segments(&self, task: &Task, built: &mut Vec<SegmentMeta>) -> Result<()> {
-        let mut retention = Retention::new(self.views.boundaries(), task.bottom);
-        let mut sources: Vec<_> = task
-            .upper
-            .iter()
-            .map(|s| Source::Segment(s.cursor()))
-            .collect();
-        sources.push(Source::Level(LevelCursor::new(task.lower.clone())));
-        let mut merge = Merge::new(sources, Direction::Forward);
-        merge.seek(&[])?;
-        let mut builder: Option<SegmentBuilder> = None;
-        let mut last_key = Vec::new();
-        while let Some(entry) = merge.entry() {
-            if retention.keeps(&entry) {
-                // Versions of one key stay in one segment, so that a level's segments are disjoint.
-                let full = builder
-                    .as_ref()
-                    .is_some_and(|b| b.bytes() >= self.options.segment_bytes);
-                if full
-                    && last_key != entry.key
-                    && let Some(done) = builder.take()
-                {
-                    built.push(done.finish()?);
-                }
-                let open = match &mut builder {
-                    Some(open) => open,
-                    none => none.insert(self.new_builder(task.tree.id)?),
-                };
-                if let Err(error) = open.add(entry) {
-                    builder.take().into_iter().for_each(SegmentBuilder::abandon);
-                    return Err(error);
-                }
-                last_key.clear();
-                last_key.extend_from_slice(entry.key);
-            }
-            if let Err(error) = merge.advance() {
-                builder.take().into_iter().for_each(SegmentBuilder::abandon);
-                return Err(error);
-            }
-        }
-        if let Some(done) = builder {
-            built.push(done.finish()?);
-        }
-        Ok(())
+    /// Puts a task's segments a level deeper as they are.
+    fn publish_move(&self, task: &Task) -> Result<()> {
+        self.publish(task, task.upper.clone(), Vec::new())
     }
 
     fn publish_compaction(&self, task: &Task, opened: Vec<Arc<Segment>>) -> Result<()> {
-        let removed: Vec<SegmentNumber> = task
-            .upper
-            .iter()
-            .chain(&task.lower)
-            .map(|s| s.meta().number)
-            .collect();
+        let gone = task.inputs().cloned().collect();
+        self.publish(task, opened, gone)
+    }
+
+    /// One manifest edit: a task's inputs go, and `added` come in its target level.
+    fn publish(
+        &self,
+        task: &Task,
+        added: Vec<Arc<Segment>>,
+        garbage: Vec<Arc<Segment>>,
+    ) -> Result<()> {
+        let removed: Vec<SegmentNumber> = task.inputs().map(|s| s.meta().number).collect();
         let level = u8::try_from(task.target).unwrap_or(u8::MAX);
         let mut manifest = self.manifest.lock();
         if task.tree.is_dropped() || !manifest.state().keyspaces.contains_key(&task.tree.id) {
             drop(manifest);
-            self.garbage.lock().extend(opened);
+            if !garbage.is_empty() {
+                self.garbage.lock().extend(added);
+            }
             return Ok(());
         }
         manifest.apply(&[Change::SegmentsReplaced {
             keyspace: task.tree.id,
             removed: removed.clone(),
-            added: opened.iter().map(|s| (level, s.meta().clone())).collect(),
+            added: added.iter().map(|s| (level, s.meta().clone())).collect(),
             covered: None,
         }])?;
         task.tree.change(|state| {
-            let gone = state.remove_segments(&removed);
-            opened
-                .into_iter()
-                .for_each(|segment| state.add_segment(task.target, segment));
-            self.garbage.lock().extend(gone);
+            state.remove_segments(&removed);
+            for segment in added {
+                state.add_segment(task.target, segment);
+            }
+        });
+        self.garbage.lock().extend(garbage);
+        let mut compactions = self.compactions.lock();
+        removed.iter().for_each(|number| {
+            compactions.settled.remove(number);
         });
         Ok(())
     }
@@ -218,39 +196,4 @@ impl Engine {
         }
         Ok(!names.is_empty())
     }
-}
-
-impl Task {
-    fn new(tree: &Arc<Tree>, state: &TreeState, upper: Vec<Arc<Segment>>, target: usize) -> Self {
-        let lower = overlapping(state, target, &upper);
-        // What is dropped at the bottom may lie anywhere in what is read, not only in `upper`.
-        let inputs: Vec<_> = upper.iter().chain(&lower).cloned().collect();
-        let bottom =
-            (target + 1..LEVELS_MAX).all(|level| overlapping(state, level, &inputs).is_empty());
-        Self {
-            tree: tree.clone(),
-            upper,
-            lower,
-            target,
-            bottom,
-        }
-    }
-}
-
-/// The segments of a level that share a part of the key range that `segments` span.
-fn overlapping(state: &TreeState, level: usize, segments: &[Arc<Segment>]) -> Vec<Arc<Segment>> {
-    let smallest = segments.iter().map(|s| &s.meta().smallest_key).min();
-    let largest = segments.iter().map(|s| &s.meta().largest_key).max();
-    let overlaps = |segment: &&Arc<Segment>| {
-        let meta = segment.meta();
-        Some(&meta.largest_key) >= smallest && Some(&meta.smallest_key) <= largest
-    };
-    state
-        .levels
-        .get(level)
-        .into_iter()
-        .flatten()
-        .filter(overlaps)
-        .cloned()
-        .collect()
 }

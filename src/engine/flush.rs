@@ -11,14 +11,14 @@ use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::engine::commit::CommitState;
 use crate::engine::jobs::Job;
-use crate::engine::retention::Retention;
-use crate::engine::tree::{Tree, TreeState};
+use crate::engine::rewrite::Rewrite;
+use crate::engine::tree::Tree;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::memtable::Memtable;
 use crate::options::Background;
 use crate::segment::{Segment, SegmentBuilder, SegmentOptions, SegmentSetup};
-use crate::types::{FileId, Index, KeyspaceId, SegmentMeta, SegmentNumber, Term};
+use crate::types::{FileId, Index, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber, Term};
 
 /// Generations that may wait for their flush before writers wait too.
 const GENERATIONS_MAX: usize = 2;
@@ -28,52 +28,36 @@ const GENERATIONS_MAX: usize = 2;
 pub(crate) struct Generation {
     /// Every record through this one is in this generation or an older one.
     covered: Index,
+    /// The time of that record.
+    covered_time_us: u64,
     tables: Vec<(Arc<Tree>, Arc<Memtable>)>,
     /// Keyspaces created and dropped in it.
     catalog: Vec<Change>,
 }
 
 impl Engine {
-    /// Freezes the active memtables if they are full, waiting while too many are frozen already.
-    pub(super) fn make_room(&self, state: &mut CommitState) -> Result<()> {
+    /// Makes room for a group of so many bytes: freezes the active memtables if they are full, waiting
+    /// while too many are frozen already, and slows the writer as compaction needs it.
+    pub(super) fn make_room(&self, state: &mut CommitState, bytes: usize) -> Result<()> {
+        self.slow_down(bytes, &mut state.owed)?;
         let log_bytes = self.log.end_lsn().0.saturating_sub(state.active_since.0);
         let full = state.active_bytes >= self.options.write_buffer_bytes
             || (log_bytes >= self.options.log_bytes_before_flush && state.active_bytes > 0);
-        if !full && !self.level0_full.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        self.wait_for_room()?;
         if full {
+            self.wait_for_room()?;
             self.freeze(state);
             self.signals.wake(Job::Flush);
         }
         Ok(())
     }
 
-    /// Whether any tree has so many segments in level 0 that writers must wait.
-    pub(super) fn update_level0_full(&self) {
-        let stop = self.options.level0_segments_stop;
-        let full = |state: &TreeState| state.levels.first().is_some_and(|all| all.len() >= stop);
-        // What damage keeps from being compacted must not stop everybody's writes as well.
-        let stuck = self.stuck.lock();
-        let keyspaces = self.keyspaces.load();
-        let mut trees = keyspaces.trees();
-        let any = trees.any(|tree| !stuck.contains(&tree.id) && tree.with(full));
-        self.level0_full.store(any, Ordering::Release);
-    }
-
     /// Waits until another generation may be frozen; a full disk ends the wait with an error.
     fn wait_for_room(&self) -> Result<()> {
-        let blocked = || {
-            // Looked at anew: the flag is set by two threads, and the later one may have looked earlier.
-            self.update_level0_full();
-            self.generations.lock().len() >= GENERATIONS_MAX
-                || self.level0_full.load(Ordering::Acquire)
-        };
+        let blocked = || self.generations.lock().len() >= GENERATIONS_MAX;
         while blocked() {
             self.check_writable()?;
             if self.options.background == Background::Manual {
-                if !(self.step_flush()? | self.step_compaction()?) {
+                if !self.step_flush()? {
                     break;
                 }
             } else {
@@ -104,6 +88,7 @@ impl Engine {
         }
         let generation = Generation {
             covered: state.last_index,
+            covered_time_us: state.last_time_us,
             tables,
             catalog,
         };
@@ -149,7 +134,7 @@ impl Engine {
         if outcome.is_err() {
             self.discard(built.iter().map(|(_, meta)| meta));
         }
-        self.update_level0_full();
+        self.update_pressure();
         self.signals.finished(&outcome);
         outcome?;
         self.signals.wake(Job::Compact);
@@ -179,7 +164,7 @@ impl Engine {
             if tree.is_dropped() || table.is_empty() {
                 continue;
             }
-            if let Some(meta) = self.build_segment(tree.id, table)? {
+            if let Some(meta) = self.build_segment(tree, table)? {
                 built.push((tree.clone(), meta));
             }
         }
@@ -193,27 +178,27 @@ impl Engine {
         self.publish_generation(generation, &opened)
     }
 
-    fn build_segment(
-        &self,
-        keyspace: KeyspaceId,
-        table: &Arc<Memtable>,
-    ) -> Result<Option<SegmentMeta>> {
-        let mut retention = Retention::new(self.views.boundaries(), false);
-        let mut builder = self.new_builder(keyspace)?;
+    fn build_segment(&self, tree: &Tree, table: &Arc<Memtable>) -> Result<Option<SegmentMeta>> {
+        let ranges = table.range_deletes();
+        let ranges = ranges.map_or_else(RangeDeletes::default, |ranges| ranges.as_ref().clone());
+        let operator = tree.values.operator().ok().cloned();
+        let mut rewrite = Rewrite::new(self.views.boundaries(), false, ranges, operator);
+        let mut builder = self.new_builder(tree.id)?;
         let mut cursor = table.cursor();
         let mut fill = || -> Result<()> {
             cursor.seek_to_first()?;
             while let Some(entry) = cursor.entry() {
-                if retention.keeps(&entry) {
-                    builder.add(entry)?;
-                }
+                rewrite.feed(&entry, &mut |entry| builder.add(entry))?;
                 cursor.next()?;
             }
-            Ok(())
+            rewrite.finish(&mut |entry| builder.add(entry))
         };
         match fill() {
-            Ok(()) if builder.entries() > 0 => builder.finish().map(Some),
             Ok(()) => {
+                builder.set_range_deletes(rewrite.range_deletes(None, None));
+                if !builder.is_empty() {
+                    return builder.finish().map(Some);
+                }
                 builder.abandon();
                 Ok(None)
             }
@@ -286,6 +271,7 @@ impl Engine {
         }
         let next = self.next_segment.load(Ordering::Relaxed);
         changes.push(Change::NextSegment(SegmentNumber(next)));
+        changes.push(Change::CoveredTime(generation.covered_time_us));
         for keyspace in known {
             let added = opened
                 .iter()

@@ -136,6 +136,14 @@ impl Signals {
         }
     }
 
+    /// Waits until a flush or a compaction ends, or a little.
+    pub(crate) fn wait_for_job(&self) {
+        let mut state = self.state.lock();
+        if !state.stop {
+            self.room.wait_for(&mut state, RETRY_AFTER);
+        }
+    }
+
     fn stop(&self) {
         self.state.lock().stop = true;
         self.wake_all();
@@ -162,7 +170,7 @@ impl Signals {
     }
 
     /// Waits for `duration`, or until all must stop.
-    fn pause(&self, duration: Duration) {
+    pub(crate) fn pause(&self, duration: Duration) {
         let mut state = self.state.lock();
         if !state.stop && !duration.is_zero() {
             self.stopped.wait_for(&mut state, duration);
@@ -199,7 +207,9 @@ impl Engine {
             return Ok(());
         }
         self.start_thread("kintsu-flush", Self::flush_loop)?;
-        self.start_thread("kintsu-compact", Self::compact_loop)?;
+        for _ in 0..self.options.compaction_threads {
+            self.start_thread("kintsu-compact", Self::compact_loop)?;
+        }
         self.start_thread("kintsu-log", Self::log_loop)
     }
 
@@ -250,6 +260,8 @@ impl Engine {
                 if let Ok(false) = self.step_compaction() {
                     break;
                 }
+                // Where one was needed another may be, which a second thread could do.
+                self.signals.wake(Job::Compact);
                 let reclaimed = self.step_reclaim();
                 let stop = self.signals.state.lock().stop;
                 if reclaimed.is_err() || stop || self.latched().is_some() {

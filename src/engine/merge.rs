@@ -10,7 +10,7 @@ use crate::engine::tree::TreeState;
 use crate::error::Result;
 use crate::memtable::MemtableCursor;
 use crate::segment::{Segment, SegmentCursor};
-use crate::types::{Entry, Version};
+use crate::types::{Entry, Index, Version};
 
 /// One table of the merge.
 pub(crate) enum Source {
@@ -33,6 +33,18 @@ impl Source {
     #[inline]
     fn entry(&self) -> Option<Entry<'_>> {
         each!(self, cursor => cursor.entry())
+    }
+
+    /// No version in it is newer; `None` if that isn't known.
+    fn newest(&self) -> Option<Index> {
+        match self {
+            Self::Memtable(_) => None,
+            Self::Segment(cursor) => Some(cursor.segment().meta().largest_index),
+            Self::Level(cursor) => {
+                let segments = cursor.segments.iter();
+                segments.map(|s| s.meta().largest_index).max()
+            }
+        }
     }
 }
 
@@ -108,9 +120,7 @@ impl Cursor for LevelCursor {
     }
 
     fn seek(&mut self, key: &[u8], version: Version) -> Result<()> {
-        let at = self
-            .segments
-            .partition_point(|s| s.meta().largest_key.as_slice() < key);
+        let at = self.segments.partition_point(|s| s.meta().is_before(key));
         match self.enter(at) {
             Some(cursor) => cursor.seek(key, version)?,
             None => {
@@ -197,12 +207,12 @@ impl Merge {
     ) -> Self {
         let overlaps = |segment: &&Arc<Segment>| {
             let meta = segment.meta();
-            meta.largest_key.as_slice() >= lower
-                && upper.is_none_or(|upper| meta.smallest_key.as_slice() < upper)
+            let begins_in = upper.is_none_or(|upper| meta.smallest_key.as_slice() < upper);
+            begins_in && meta.entries > 0 && !meta.is_before(lower)
         };
         let mut sources = Vec::new();
-        for table in std::iter::once(&state.active).chain(&state.frozen) {
-            if !table.is_empty() {
+        for table in state.memtables() {
+            if table.entries() > 0 {
                 sources.push(Source::Memtable(table.cursor()));
             }
         }
@@ -235,6 +245,33 @@ impl Merge {
             match key {
                 Some(key) => each!(source, cursor => cursor.seek_before(key)?),
                 None => each!(source, cursor => cursor.seek_to_last()?),
+            }
+        }
+        self.build();
+        Ok(())
+    }
+
+    /// Goes past entries that a range deletion hides: places every source that has nothing but versions
+    /// older than `newer` behind the deletion's end (`None`: at its own end), or, in a backward merge, before
+    /// its beginning. After an error the merge is at its end.
+    pub(crate) fn skip(&mut self, key: Option<&[u8]>, newer: Index) -> Result<()> {
+        for source in &mut self.sources {
+            let entry = source.entry();
+            let hidden = entry.is_some_and(|entry| match self.direction {
+                Direction::Forward => key.is_none_or(|key| entry.key < key),
+                Direction::Backward => key.is_some_and(|key| entry.key >= key),
+            });
+            if !hidden || source.newest().is_none_or(|newest| newest >= newer) {
+                continue;
+            }
+            let placed = each!(source, cursor => match (self.direction, key) {
+                (Direction::Forward, Some(key)) => cursor.seek(key, Version::MAX),
+                (Direction::Forward, None) => cursor.seek_to_last().and_then(|()| cursor.next()),
+                (Direction::Backward, key) => cursor.seek_before(key.unwrap_or_default()),
+            });
+            if let Err(error) = placed {
+                self.heap.clear();
+                return Err(error);
             }
         }
         self.build();

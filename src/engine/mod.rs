@@ -1,8 +1,8 @@
 //! The tree and its paths: commit, read, flush, compaction, recovery, and the jobs that drive them.
 //!
-//! Locks, in the order in which they may be taken: `commit` (the leader's), `flushing` or
-//! `compacting` (one job of each kind at a time), `manifest` (publishing), `generations`. Readers take
-//! none of them.
+//! Locks, in the order in which they may be taken: `commit` (the leader's), `flushing` (one flush at a
+//! time), `compactions` (to choose or end one; none is held while it runs), `manifest` (publishing),
+//! `generations`. Readers take none of them.
 
 mod batch;
 mod catalog;
@@ -12,18 +12,20 @@ mod flush;
 mod folder;
 mod jobs;
 mod merge;
+mod pressure;
 mod queue;
 mod recovery;
 mod replay;
-mod retention;
+mod rewrite;
 mod salvage;
 mod scan;
 mod statistics;
 mod tree;
+mod values;
 mod verify;
 mod views;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,26 +35,29 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 pub use batch::WriteBatch;
+pub(crate) use batch::{Effect, Expiry};
 pub use catalog::DEFAULT_KEYSPACE;
-pub(crate) use catalog::{CatalogOperation, Keyspaces, check_name};
+pub(crate) use catalog::{CatalogOperation, Keyspaces, check_name, encode_options, microseconds};
 use commit::CommitState;
+use compaction::Compactions;
 use flush::Generation;
 pub use jobs::Job;
 pub(crate) use jobs::Signals;
+use pressure::Pressure;
 pub(crate) use queue::{Queue, Request};
 pub use recovery::RecoveryReport;
 pub(crate) use scan::Scan;
 pub use statistics::{KeyspaceStatistics, Statistics};
 pub(crate) use tree::Tree;
 pub use verify::{VerifyProgress, VerifyReport, verify};
-pub(crate) use views::{HeldIndex, Views};
+pub(crate) use views::{HeldPoint, Views};
 
 use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::segment::{BlockCache, Segment};
-use crate::types::{Index, KeyspaceId, SegmentNumber, StoreId};
+use crate::types::{Index, SegmentNumber, StoreId};
 use crate::vfs::Lock;
 use crate::wal::Log;
 
@@ -76,17 +81,14 @@ pub(crate) struct Engine {
     /// Frozen memtables, oldest first, each a step of the log that one flush makes durable.
     generations: Mutex<VecDeque<Arc<Generation>>>,
     flushing: Mutex<()>,
-    compacting: Mutex<compaction::Cursors>,
-    /// Keyspaces that damage keeps from being compacted.
-    stuck: Mutex<HashSet<KeyspaceId>>,
+    compactions: Mutex<Compactions>,
+    pressure: Pressure,
     /// Keyspaces dropped whose segments the manifest still names.
     dropped: Mutex<Vec<(Index, Arc<Tree>)>>,
     /// Segments that the manifest no longer names, until their last reader has gone.
     garbage: Mutex<Vec<Arc<Segment>>>,
     /// Files found at open that nothing names.
     orphans: Mutex<Vec<String>>,
-    /// Whether writers must wait for a compaction.
-    level0_full: AtomicBool,
     signals: Signals,
     threads: Mutex<Vec<JoinHandle<()>>>,
     latched: OnceLock<Arc<str>>,

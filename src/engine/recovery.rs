@@ -1,7 +1,7 @@
 //! Open: manifest, segments, log, replay. Nothing is written: every cut that recovery decides on is made
 //! durable by the first write after it, so an open needs no room and can be cut short at any point.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -11,12 +11,15 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::engine::catalog::{DEFAULT_KEYSPACE, Keyspaces};
+use crate::engine::catalog::{decode_options, encode_options};
 use crate::engine::commit::CommitState;
+use crate::engine::compaction::Compactions;
 use crate::engine::folder::{prepare_folder, survey};
+use crate::engine::pressure::Pressure;
 use crate::engine::replay::Replay;
 use crate::engine::tree::Tree;
 use crate::engine::views::Views;
-use crate::engine::{Engine, Queue, Signals, compaction};
+use crate::engine::{Engine, Queue, Signals};
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{
     KeyspaceState, Manifest, ManifestAccess, ManifestReport, ManifestSetup, ManifestState,
@@ -134,7 +137,7 @@ impl Engine {
         let (engine, active_bytes) =
             Self::assemble(options, &state, manifest, cache, log, replay, lock)?;
         engine.commit.lock().active_bytes = active_bytes;
-        engine.update_level0_full();
+        engine.update_pressure();
         Ok((engine, report))
     }
 
@@ -160,10 +163,11 @@ impl Engine {
         log.skip_to(last_index.next());
         let (next_segment, orphans) = survey(options, state)?;
         let views = Arc::new(Views::default());
-        views.advance(last_index);
+        let last_time_us = log.last_time_us().max(state.covered_time_us);
+        views.advance(last_index, last_time_us);
         // What was replayed counts towards the next flush as if it had been written just now.
         let active_since = Lsn(log.end_lsn().0.saturating_sub(log.bytes_retained()));
-        let mut commit = CommitState::new(last_index, log.last_time_us(), active_since);
+        let mut commit = CommitState::new(last_index, last_time_us, active_since);
         commit.catalog = replay.catalog;
         let engine = Self {
             options: options.clone(),
@@ -181,12 +185,11 @@ impl Engine {
             next_segment: AtomicU64::new(next_segment.0),
             generations: Mutex::new(VecDeque::new()),
             flushing: Mutex::new(()),
-            compacting: Mutex::new(compaction::Cursors::default()),
-            stuck: Mutex::new(HashSet::new()),
+            compactions: Mutex::new(Compactions::default()),
+            pressure: Pressure::default(),
             dropped: Mutex::new(replay.dropped),
             garbage: Mutex::new(Vec::new()),
             orphans: Mutex::new(orphans),
-            level0_full: AtomicBool::new(false),
             signals: Signals::default(),
             threads: Mutex::new(Vec::new()),
             latched: OnceLock::new(),
@@ -212,7 +215,7 @@ fn create(options: &Options) -> Result<()> {
         created: Index(0),
         covered: Index(0),
         covered_term: Term(0),
-        options: Vec::new(),
+        options: encode_options(&options.default_keyspace),
         segments: Default::default(),
     };
     let state = ManifestState {
@@ -223,6 +226,7 @@ fn create(options: &Options) -> Result<()> {
         created_us: options.clock.wall_us(),
         next_segment: SegmentNumber(1),
         next_keyspace: KeyspaceId(1),
+        covered_time_us: 0,
         catalog_index: Index(0),
         keyspaces: [(KeyspaceId::DEFAULT, default)].into(),
         log_files: Default::default(),
@@ -269,7 +273,7 @@ fn open_trees(
     let mut others = Vec::new();
     let mut damage = Vec::new();
     for (id, keyspace) in &state.keyspaces {
-        let tree = Tree::new(*id, keyspace.name.clone());
+        let tree = open_tree(options, *id, keyspace)?;
         let mut opened = Vec::new();
         for (level, meta) in keyspace.segments.values() {
             let (vfs, cache) = (options.vfs.clone(), cache.clone());
@@ -312,6 +316,22 @@ fn open_trees(
         Error::damaged(Damage::new(&options.path.join("manifest"), 0, 0, what))
     })?;
     Ok(Keyspaces::new(Arc::new(default), others))
+}
+
+fn open_tree(options: &Options, id: KeyspaceId, keyspace: &KeyspaceState) -> Result<Tree> {
+    let name = keyspace.name.clone();
+    let keyspace_options = decode_options(&keyspace.options);
+    let keyspace_options = keyspace_options.ok_or_else(|| Error::NewerFormat {
+        path: options.path.join("manifest"),
+        found: 2,
+        supported: 1,
+    })?;
+    Ok(Tree::new(
+        id,
+        name,
+        keyspace_options,
+        &options.merge_operators,
+    ))
 }
 
 fn open_log(

@@ -152,10 +152,11 @@ impl Replay {
             let operation = CatalogOperation::decode(payload);
             let operation = operation.ok_or_else(|| malformed(&self.options, index))?;
             match &operation {
-                CatalogOperation::Create { id, name, .. } => {
+                CatalogOperation::Create { id, .. } => {
                     let id = *id;
                     lives.insert(id, (index, always.1));
-                    let tree = Tree::new(id, name.clone());
+                    let tree = operation.new_tree(&self.options.merge_operators);
+                    let tree = tree.ok_or_else(|| malformed(&self.options, index))?;
                     let table = tables.remove(&id).unwrap_or_default();
                     tree.change(|state| state.active = table);
                     self.keyspaces.insert(Arc::new(tree));

@@ -2,22 +2,24 @@
 
 use crate::cursor::Cursor;
 use crate::engine::Engine;
+use crate::engine::batch::{Effect, Expiry};
 use crate::error::{Damage, Result};
-use crate::types::{Entry, EntryKind};
+use crate::types::{
+    EXPIRY_BYTES, Entry, EntryKind, RangeDelete, RangeDeletes, Version, expires_us,
+};
 
-/// One thing that a salvage found: in this keyspace the key was put or deleted. Later ones replace
+/// One thing that a salvage found: in this keyspace this was done to the key. Later ones come on top of
 /// earlier ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Salvaged<'a> {
     pub(crate) keyspace: &'a str,
-    pub(crate) kind: EntryKind,
     pub(crate) key: &'a [u8],
-    pub(crate) value: &'a [u8],
+    pub(crate) effect: Effect<'a>,
 }
 
 impl Engine {
-    /// Shows the newest readable version of every key in every table, the oldest tables first, so
-    /// that what is shown last of a key is the newest that can be read. Returns the damage met.
+    /// Shows what is readable of every key in every table, the oldest tables first, so that doing all of
+    /// it in this order leaves the newest that can be read. Returns the damage met.
     ///
     /// # Errors
     /// What `visit` answers.
@@ -32,55 +34,108 @@ impl Engine {
             // They come from the newest, in level 0, to the deepest and oldest.
             segments.reverse();
             for segment in segments {
-                let mut newest = Newest {
-                    keyspace: &tree.name,
-                    last_key: None,
-                    visit,
-                };
-                damage.extend(segment.salvage(&mut |entry| newest.show(entry))?);
+                let mut table = Table::new(&tree.name, segment.range_deletes(), visit);
+                table.show_ranges()?;
+                damage.extend(segment.salvage(&mut |entry| table.feed(entry))?);
+                table.show_key()?;
             }
-            let tables: Vec<_> = std::iter::once(&state.active)
-                .chain(&state.frozen)
-                .collect();
-            for table in tables.into_iter().rev() {
-                let mut newest = Newest {
-                    keyspace: &tree.name,
-                    last_key: None,
-                    visit,
-                };
-                let mut cursor = table.cursor();
+            let tables: Vec<_> = state.memtables().collect();
+            for memtable in tables.into_iter().rev() {
+                let ranges = memtable.range_deletes().unwrap_or_default();
+                let mut table = Table::new(&tree.name, &ranges, visit);
+                table.show_ranges()?;
+                let mut cursor = memtable.cursor();
                 cursor.seek_to_first()?;
                 while let Some(entry) = cursor.entry() {
-                    newest.show(entry)?;
+                    table.feed(entry)?;
                     cursor.next()?;
                 }
+                table.show_key()?;
             }
         }
         Ok(damage)
     }
 }
 
-/// Passes on the newest version of each key of one table.
-struct Newest<'a, 'v> {
+/// Passes on of one table the range deletions, and then of each key the newest version, and what is below
+/// it if that is a merge.
+struct Table<'a, 'v> {
     keyspace: &'a str,
-    last_key: Option<Vec<u8>>,
+    ranges: &'a RangeDeletes,
     visit: &'a mut (dyn FnMut(Salvaged<'_>) -> Result<()> + 'v),
+    key: Vec<u8>,
+    /// What is needed of `key`, newest first.
+    versions: Vec<(EntryKind, Vec<u8>)>,
+    /// Whether older versions of `key` don't matter.
+    is_done: bool,
 }
 
-impl Newest<'_, '_> {
-    fn show(&mut self, entry: Entry<'_>) -> Result<()> {
-        if self.last_key.as_deref() == Some(entry.key) {
-            return Ok(());
+impl<'a, 'v> Table<'a, 'v> {
+    fn new(
+        keyspace: &'a str,
+        ranges: &'a RangeDeletes,
+        visit: &'a mut (dyn FnMut(Salvaged<'_>) -> Result<()> + 'v),
+    ) -> Self {
+        Self {
+            keyspace,
+            ranges,
+            visit,
+            key: Vec::new(),
+            versions: Vec::new(),
+            is_done: false,
         }
-        let last = self.last_key.get_or_insert_default();
-        last.clear();
-        last.extend_from_slice(entry.key);
-        let (kind, key, value) = (entry.kind, entry.key, entry.value);
+    }
+
+    fn show_ranges(&mut self) -> Result<()> {
+        let mut all: Vec<RangeDelete> = self.ranges.within(None, None).collect();
+        all.sort_by_key(|range| range.version);
+        for range in all {
+            self.show(&range.from, Effect::DeleteTo(range.to.as_deref()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the next entry in table order.
+    fn feed(&mut self, entry: Entry<'_>) -> Result<()> {
+        if self.key != entry.key {
+            self.show_key()?;
+            self.key.clear();
+            self.key.extend_from_slice(entry.key);
+        }
+        let deleted = self.ranges.newest(entry.key, Version::MAX);
+        self.is_done |= deleted.is_some_and(|deleted| deleted > entry.version);
+        if !self.is_done {
+            self.versions.push((entry.kind, entry.value.to_vec()));
+            self.is_done = entry.kind != EntryKind::Merge;
+        }
+        Ok(())
+    }
+
+    /// Shows the key that was fed last, and forgets it.
+    fn show_key(&mut self) -> Result<()> {
+        self.is_done = false;
+        let key = std::mem::take(&mut self.key);
+        while let Some((kind, value)) = self.versions.pop() {
+            let effect = match kind {
+                EntryKind::Put => Effect::Put(&value),
+                EntryKind::Delete => Effect::Delete,
+                EntryKind::Merge => Effect::Merge(&value),
+                EntryKind::Expiring => {
+                    let expiry = Expiry::At(expires_us(&value).unwrap_or_default());
+                    Effect::PutUntil(expiry, value.get(EXPIRY_BYTES..).unwrap_or_default())
+                }
+            };
+            self.show(&key, effect)?;
+        }
+        self.key = key;
+        Ok(())
+    }
+
+    fn show(&mut self, key: &[u8], effect: Effect<'_>) -> Result<()> {
         (self.visit)(Salvaged {
             keyspace: self.keyspace,
-            kind,
             key,
-            value,
+            effect,
         })
     }
 }

@@ -5,15 +5,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::engine::merge::{Direction, Merge};
-use crate::engine::tree::TreeState;
-use crate::engine::views::HeldIndex;
+use crate::engine::tree::{Tree, TreeState};
+use crate::engine::values::Values;
+use crate::engine::views::{HeldPoint, ReadPoint};
 use crate::error::{Error, Result};
-use crate::types::{EntryKind, Index};
+use crate::types::{EntryKind, RangeDeletes, Version};
+
+/// Keys hidden by one range deletion, one behind the other, from which on it is skipped as a whole.
+const SKIP_KEYS_MIN: u32 = 16;
 
 /// A walk over the visible keys in `[lower, upper)`. The two ends move towards each other.
 pub(crate) struct Scan {
     state: Arc<TreeState>,
-    at: Index,
+    at: ReadPoint,
+    values: Arc<Values>,
+    /// All that is deleted in the range.
+    ranges: RangeDeletes,
     lower: Vec<u8>,
     upper: Option<Vec<u8>>,
     front: Option<Merge>,
@@ -23,23 +30,31 @@ pub(crate) struct Scan {
     /// What was met behind the entry given out last at the front.
     met: Option<Error>,
     failed: bool,
+    /// Keys hidden by range deletions since the last one given out, or the last skip.
+    hidden: u32,
     /// Keeps what the reader may see from being compacted away.
-    _held: Option<Arc<HeldIndex>>,
+    _held: Option<Arc<HeldPoint>>,
 }
 
 impl Scan {
+    /// A walk over `state`, tables of `tree`, as it is seen `at` a point that is held, or that is not older
+    /// than the loading of the tables.
     pub(crate) fn new(
+        tree: &Tree,
         state: Arc<TreeState>,
-        at: Index,
-        held: Option<Arc<HeldIndex>>,
+        at: ReadPoint,
+        held: Option<Arc<HeldPoint>>,
         lower: Vec<u8>,
         upper: Option<Vec<u8>>,
     ) -> Self {
         let _held = held;
         let (front, back, front_key) = (None, None, None);
+        let ranges = RangeDeletes::new(state.range_deletes(&lower, upper.as_deref()));
         Self {
             state,
             at,
+            values: tree.values.clone(),
+            ranges,
             lower,
             upper,
             front,
@@ -47,6 +62,7 @@ impl Scan {
             front_key,
             met: None,
             failed: false,
+            hidden: 0,
             _held,
         }
     }
@@ -107,14 +123,28 @@ impl Scan {
                 return Ok(None);
             }
             let shadowed = self.front_key.as_deref() == Some(entry.key);
-            if shadowed || entry.version.index > self.at {
+            if shadowed || !self.at.sees(&entry) {
                 merge.advance()?;
                 continue;
             }
             let key = self.front_key.get_or_insert_default();
             key.clear();
             key.extend_from_slice(entry.key);
-            let value = (entry.kind == EntryKind::Put).then(|| merge.value());
+            let deleted = newest_delete(&self.ranges, key, self.at);
+            if deleted.is_some_and(|deleted| deleted > entry.version) {
+                merge.advance()?;
+                self.hidden += 1;
+                if self.hidden >= SKIP_KEYS_MIN {
+                    self.hidden = 0;
+                    skip(merge, &self.ranges, key, self.at, Direction::Forward)?;
+                }
+                continue;
+            }
+            self.hidden = 0;
+            if entry.kind == EntryKind::Merge {
+                return merged(merge, &self.values, key, self.at, deleted).map(Some);
+            }
+            let value = self.values.plain(&entry, || merge.value(), self.at);
             let advanced = merge.advance();
             if value.is_some() {
                 self.met = advanced.err();
@@ -149,17 +179,92 @@ impl Scan {
             let upper = self.upper.get_or_insert_default();
             upper.clear();
             upper.extend_from_slice(entry.key);
+            let deleted = newest_delete(&self.ranges, upper, self.at);
             // Backwards the versions of a key come oldest first: the last one visible wins.
             let mut newest = None;
+            let mut operands = Vec::new();
+            let mut was_hidden = false;
             while let Some(entry) = merge.entry().filter(|entry| entry.key == upper.as_slice()) {
-                if entry.version.index <= self.at {
-                    newest = (entry.kind == EntryKind::Put).then(|| merge.value());
+                if deleted.is_some_and(|deleted| deleted > entry.version) {
+                    was_hidden = true;
+                } else if self.at.sees(&entry) {
+                    if entry.kind == EntryKind::Merge {
+                        operands.push(merge.value());
+                    } else {
+                        operands.clear();
+                        newest = self.values.plain(&entry, || merge.value(), self.at);
+                    }
                 }
                 merge.advance()?;
             }
+            if !operands.is_empty() {
+                return self.values.merged(upper, newest, &operands).map(Some);
+            }
             if newest.is_some() {
+                self.hidden = 0;
                 return Ok(newest);
+            }
+            self.hidden += u32::from(was_hidden);
+            if self.hidden >= SKIP_KEYS_MIN {
+                self.hidden = 0;
+                skip(merge, &self.ranges, upper, self.at, Direction::Backward)?;
             }
         }
     }
+}
+
+/// The newest deletion of a range with `key` in it that the reader sees.
+#[inline]
+fn newest_delete(ranges: &RangeDeletes, key: &[u8], at: ReadPoint) -> Option<Version> {
+    if ranges.is_empty() {
+        return None;
+    }
+    ranges.newest(key, at.version())
+}
+
+/// Takes the merge past the range deletion that hides `key`.
+fn skip(
+    merge: &mut Merge,
+    ranges: &RangeDeletes,
+    key: &[u8],
+    at: ReadPoint,
+    direction: Direction,
+) -> Result<()> {
+    let Some(fragment) = ranges.at(key) else {
+        return Ok(());
+    };
+    let Some(version) = fragment.newest(at.version()) else {
+        return Ok(());
+    };
+    let place = match direction {
+        Direction::Forward => fragment.to.as_deref(),
+        Direction::Backward => Some(&fragment.from[..]),
+    };
+    merge.skip(place, version.index)
+}
+
+/// The value of `key`, whose newest visible entry, at the merge's place, is a merge. Leaves the merge at the
+/// first entry that isn't needed.
+fn merged(
+    merge: &mut Merge,
+    values: &Values,
+    key: &[u8],
+    at: ReadPoint,
+    deleted: Option<Version>,
+) -> Result<Bytes> {
+    let mut operands = Vec::new();
+    let mut below = None;
+    while let Some(entry) = merge.entry().filter(|entry| entry.key == key) {
+        if deleted.is_some_and(|deleted| deleted > entry.version) {
+            break;
+        }
+        if entry.kind != EntryKind::Merge {
+            below = values.plain(&entry, || merge.value(), at);
+            break;
+        }
+        operands.push(merge.value());
+        merge.advance()?;
+    }
+    operands.reverse();
+    values.merged(key, below, &operands)
 }

@@ -29,6 +29,8 @@ pub struct Statistics {
     pub views: usize,
     /// The lowest index that one of them holds; what it sees can't be compacted away.
     pub oldest_view: Option<Index>,
+    /// What writers have been made to wait for compaction since the open, in microseconds.
+    pub write_delay_us: u64,
     /// Why the store takes no more writes, if so.
     pub latched: Option<String>,
     /// What the last flush or compaction met, until one succeeds.
@@ -74,6 +76,7 @@ impl Engine {
             generations_waiting: self.generations.lock().len(),
             views,
             oldest_view,
+            write_delay_us: self.pressure.waited_us(),
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
             keyspaces: keyspaces.trees().map(of_tree).collect(),

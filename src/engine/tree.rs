@@ -2,19 +2,23 @@
 //! never lock.
 //!
 //! Invariant: for each key, every version in an upper table is newer than all in the tables below it
-//! (active, frozen newest first, level 0 newest first, level 1, …). So the first table that has a
-//! version the reader may see has the newest one.
+//! (active, frozen newest first, level 0 newest first, level 1, …), range deletions that cover the key
+//! included. So the first table that has a version the reader may see has the newest one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::engine::values::Values;
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
+use crate::operator::MergeOperators;
+use crate::options::KeyspaceOptions;
 use crate::segment::Segment;
-use crate::types::{Found, KeyspaceId, SegmentNumber, Version};
+use crate::types::{Found, KeyspaceId, RangeDelete, SegmentNumber, Version};
 
 /// Levels below level 0 at most; the last takes whatever comes.
 pub(crate) const LEVELS_MAX: usize = 7;
@@ -24,6 +28,8 @@ pub(crate) const LEVELS_MAX: usize = 7;
 pub(crate) struct Tree {
     pub(crate) id: KeyspaceId,
     pub(crate) name: String,
+    pub(crate) options: KeyspaceOptions,
+    pub(crate) values: Arc<Values>,
     state: ArcSwap<TreeState>,
     /// Held from the load to the store of a change: a freeze and a publication can meet here.
     changing: Mutex<()>,
@@ -41,7 +47,14 @@ pub(crate) struct TreeState {
 }
 
 impl Tree {
-    pub(crate) fn new(id: KeyspaceId, name: String) -> Self {
+    pub(crate) fn new(
+        id: KeyspaceId,
+        name: String,
+        options: KeyspaceOptions,
+        operators: &MergeOperators,
+    ) -> Self {
+        let operator = options.merge_operator.as_deref();
+        let values = Arc::new(Values::new(&name, operator, operators));
         let state = TreeState {
             active: Arc::new(Memtable::new()),
             frozen: Vec::new(),
@@ -52,6 +65,8 @@ impl Tree {
         Self {
             id,
             name,
+            options,
+            values,
             state,
             changing,
             dropped,
@@ -99,33 +114,51 @@ impl Tree {
 }
 
 impl TreeState {
-    /// The newest version of `key` that a reader at `at` may see.
+    /// The newest version of `key` that a reader at `at` may see; `None` also if a range deletion is newer.
     pub(crate) fn get(&self, key: &[u8], at: Version) -> Result<Option<Found>> {
-        for table in std::iter::once(&self.active).chain(&self.frozen) {
-            if let Some(found) = table.find(key, at) {
-                return Ok(Some(found));
+        for table in self.memtables() {
+            let (found, deleted) = (table.find(key, at), table.deleted(key, at));
+            if found.is_some() || deleted.is_some() {
+                return Ok(unless_deleted(found, deleted));
             }
         }
         let Some((level0, levels)) = self.levels.split_first() else {
             return Ok(None);
         };
-        for segment in level0 {
-            if covers(segment, key)
-                && let Some(found) = segment.get(key, at)?
-            {
-                return Ok(Some(found));
-            }
-        }
-        for level in levels {
-            let place = level.partition_point(|s| s.meta().largest_key.as_slice() < key);
-            if let Some(segment) = level.get(place)
-                && covers(segment, key)
-                && let Some(found) = segment.get(key, at)?
-            {
-                return Ok(Some(found));
+        let level0 = level0.iter().filter(|segment| segment.meta().spans(key));
+        let deeper = levels.iter().flat_map(|level| around(level, key));
+        for segment in level0.chain(deeper) {
+            let (found, deleted) = (
+                segment.get(key, at)?,
+                segment.range_deletes().newest(key, at),
+            );
+            if found.is_some() || deleted.is_some() {
+                return Ok(unless_deleted(found, deleted));
             }
         }
         Ok(None)
+    }
+
+    /// The memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.frozen)
+    }
+
+    /// Every range deletion of keys from `lower` on and below `upper`, from all tables.
+    pub(crate) fn range_deletes(&self, lower: &[u8], upper: Option<&[u8]>) -> Vec<RangeDelete> {
+        let in_memory: Vec<_> = self.memtables().filter_map(|t| t.range_deletes()).collect();
+        let in_segments = self.segments().map(|(_, segment)| segment.range_deletes());
+        let tables = in_memory.iter().map(Arc::as_ref).chain(in_segments);
+        let mut tables = tables.filter(|ranges| !ranges.is_empty()).peekable();
+        if tables.peek().is_none() {
+            return Vec::new();
+        }
+        let (lower, upper) = (
+            Bytes::copy_from_slice(lower),
+            upper.map(Bytes::copy_from_slice),
+        );
+        let all = tables.flat_map(|ranges| ranges.within(Some(&lower), upper.as_ref()));
+        all.collect()
     }
 
     /// All segments with their levels.
@@ -167,7 +200,16 @@ impl TreeState {
     }
 }
 
-fn covers(segment: &Segment, key: &[u8]) -> bool {
-    let meta = segment.meta();
-    meta.smallest_key.as_slice() <= key && key <= meta.largest_key.as_slice()
+/// The segments of a level below level 0 that may say something of `key`: one, or two if the first ends
+/// with a range deletion up to it.
+fn around<'a>(level: &'a [Arc<Segment>], key: &[u8]) -> impl Iterator<Item = &'a Arc<Segment>> {
+    let place = level.partition_point(|s| s.meta().is_before(key));
+    let from = level.get(place..).unwrap_or_default();
+    let count = from.iter().take_while(|s| s.meta().spans(key)).count();
+    from.iter().take(count)
+}
+
+/// What was found in a table, if no range deletion in that table is newer.
+fn unless_deleted(found: Option<Found>, deleted: Option<Version>) -> Option<Found> {
+    found.filter(|found| deleted.is_none_or(|deleted| deleted < found.version))
 }

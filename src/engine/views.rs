@@ -6,20 +6,67 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::types::Index;
+use crate::types::{Entry, EntryKind, Index, Version, expires_us};
 
-/// The indexes that readers hold, and the newest one that is visible to new readers.
+/// What a reader sees: every record up to an index, at a time by which values expire. The time is that
+/// of the record, or of a later one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadPoint {
+    pub(crate) index: Index,
+    pub(crate) time_us: u64,
+}
+
+impl ReadPoint {
+    /// The newest version that the reader sees.
+    #[inline]
+    pub(crate) fn version(self) -> Version {
+        Version::newest_at(self.index)
+    }
+
+    /// Whether an entry's value has expired for the reader.
+    #[inline]
+    pub(crate) fn is_expired(self, kind: EntryKind, value: &[u8]) -> bool {
+        kind == EntryKind::Expiring && expires_us(value).is_none_or(|us| us <= self.time_us)
+    }
+
+    /// Whether the reader sees this version.
+    #[inline]
+    pub(crate) fn sees(self, entry: &Entry<'_>) -> bool {
+        entry.version.index <= self.index
+    }
+}
+
+/// What a compaction that begins now must keep readable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Boundaries {
+    /// Every index at which somebody reads or may begin to read, ascending. Whatever is newer than the
+    /// last one is to be kept whole.
+    pub(crate) indexes: Vec<Index>,
+    /// Nobody reads at an earlier time.
+    pub(crate) time_us: u64,
+}
+
+/// Readers of one index.
+#[derive(Clone, Copy, Debug)]
+struct Holders {
+    count: usize,
+    /// The earliest time that one of them has, or had.
+    time_us: u64,
+}
+
+/// The points that readers hold, and the newest one that is visible to new readers.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
     visible: AtomicU64,
-    held: Mutex<BTreeMap<Index, usize>>,
+    time_us: AtomicU64,
+    held: Mutex<BTreeMap<Index, Holders>>,
 }
 
-/// An index held until dropped.
+/// A point held until dropped.
 #[derive(Debug)]
-pub(crate) struct HeldIndex {
+pub(crate) struct HeldPoint {
     views: Arc<Views>,
-    index: Index,
+    point: ReadPoint,
 }
 
 impl Views {
@@ -29,55 +76,67 @@ impl Views {
         Index(self.visible.load(Ordering::Acquire))
     }
 
-    /// Makes everything through `index` visible.
-    pub(crate) fn advance(&self, index: Index) {
+    /// Where a reader that begins now reads.
+    #[inline]
+    pub(crate) fn point(&self) -> ReadPoint {
+        // The index first: so the time is never that of a record before it.
+        let index = self.visible();
+        let time_us = self.time_us.load(Ordering::Relaxed);
+        ReadPoint { index, time_us }
+    }
+
+    /// Makes everything through `index` visible, whose record has this time.
+    pub(crate) fn advance(&self, index: Index, time_us: u64) {
+        self.time_us.store(time_us, Ordering::Relaxed);
         self.visible.store(index.0, Ordering::Release);
     }
 
-    /// Holds the newest visible index. The lock orders this against [`Views::boundaries`]: a compaction
+    /// Holds the newest visible point. The lock orders this against [`Views::boundaries`]: a compaction
     /// either sees this holder, or ran its cut at an index that is not above ours.
-    pub(crate) fn hold(self: &Arc<Self>) -> HeldIndex {
+    pub(crate) fn hold(self: &Arc<Self>) -> HeldPoint {
         let mut held = self.held.lock();
-        let index = self.visible();
-        *held.entry(index).or_insert(0) += 1;
-        HeldIndex {
-            views: self.clone(),
-            index,
-        }
+        let point = self.point();
+        let time_us = point.time_us;
+        let first = Holders { count: 0, time_us };
+        held.entry(point.index).or_insert(first).count += 1;
+        let views = self.clone();
+        HeldPoint { views, point }
     }
 
-    /// Every index at which somebody reads or may begin to read, ascending: what a compaction that
-    /// begins now must keep readable. Whatever is newer than the last one it must keep whole.
-    pub(crate) fn boundaries(&self) -> Vec<Index> {
+    /// What must stay readable from now on.
+    pub(crate) fn boundaries(&self) -> Boundaries {
         let held = self.held.lock();
-        let mut all: Vec<Index> = held.keys().copied().collect();
-        let visible = self.visible();
-        if all.last() != Some(&visible) {
-            all.push(visible);
+        let mut indexes: Vec<Index> = held.keys().copied().collect();
+        let visible = self.point();
+        if indexes.last() != Some(&visible.index) {
+            indexes.push(visible.index);
         }
-        all
+        let times = held.values().map(|holders| holders.time_us);
+        let time_us = times.fold(visible.time_us, u64::min);
+        Boundaries { indexes, time_us }
     }
 
     /// How many readers hold an index, and the lowest one held.
     pub(crate) fn summary(&self) -> (usize, Option<Index>) {
         let held = self.held.lock();
-        (held.values().sum(), held.keys().next().copied())
+        let count = held.values().map(|holders| holders.count).sum();
+        (count, held.keys().next().copied())
     }
 }
 
-impl HeldIndex {
-    pub(crate) fn index(&self) -> Index {
-        self.index
+impl HeldPoint {
+    pub(crate) fn point(&self) -> ReadPoint {
+        self.point
     }
 }
 
-impl Drop for HeldIndex {
+impl Drop for HeldPoint {
     fn drop(&mut self) {
         let mut held = self.views.held.lock();
-        if let Some(count) = held.get_mut(&self.index) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.index);
+        if let Some(holders) = held.get_mut(&self.point.index) {
+            holders.count -= 1;
+            if holders.count == 0 {
+                held.remove(&self.point.index);
             }
         }
     }

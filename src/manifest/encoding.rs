@@ -17,6 +17,7 @@ const SEGMENTS_REPLACED: u8 = 3;
 const LOG_FILE_PREPARED: u8 = 4;
 const LOG_FILES_REMOVED: u8 = 5;
 const NEXT_SEGMENT: u8 = 6;
+const COVERED_TIME: u8 = 7;
 
 /// Appends a whole state.
 pub(super) fn put_state(out: &mut Vec<u8>, state: &ManifestState) {
@@ -27,6 +28,7 @@ pub(super) fn put_state(out: &mut Vec<u8>, state: &ManifestState) {
     put_varint(out, state.created_us);
     put_varint(out, state.next_segment.0);
     put_varint(out, u64::from(state.next_keyspace.0));
+    put_varint(out, state.covered_time_us);
     put_varint(out, state.catalog_index.0);
     put_varint(out, state.keyspaces.len() as u64);
     for (id, keyspace) in &state.keyspaces {
@@ -55,6 +57,7 @@ fn read_state(reader: &mut Reader<'_>) -> Option<ManifestState> {
         created_us: reader.varint()?,
         next_segment: SegmentNumber(reader.varint()?),
         next_keyspace: read_keyspace_id(reader)?,
+        covered_time_us: reader.varint()?,
         catalog_index: Index(reader.varint()?),
         keyspaces: BTreeMap::new(),
         log_files: BTreeMap::new(),
@@ -153,6 +156,10 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
             out.push(NEXT_SEGMENT);
             put_varint(out, next.0);
         }
+        Change::CoveredTime(time_us) => {
+            out.push(COVERED_TIME);
+            put_varint(out, *time_us);
+        }
     }
 }
 
@@ -183,6 +190,7 @@ fn read_change(reader: &mut Reader<'_>) -> Option<Change> {
             Some(LogNumber(reader.varint()?))
         })?),
         NEXT_SEGMENT => Change::NextSegment(SegmentNumber(reader.varint()?)),
+        COVERED_TIME => Change::CoveredTime(reader.varint()?),
         _ => return None,
     })
 }
@@ -236,8 +244,10 @@ fn put_segment(out: &mut Vec<u8>, level: u8, meta: &SegmentMeta) {
     out.extend_from_slice(&meta.digest.to_le_bytes());
     put_varint(out, meta.entries);
     put_varint(out, meta.deletes);
+    put_varint(out, meta.range_deletes);
     put_bytes(out, &meta.smallest_key);
     put_bytes(out, &meta.largest_key);
+    out.push(meta.is_endless.into());
     put_varint(out, meta.smallest_index.0);
     put_varint(out, meta.largest_index.0);
 }
@@ -251,12 +261,22 @@ fn read_segment(reader: &mut Reader<'_>) -> Option<(u8, SegmentMeta)> {
         digest: reader.u128()?,
         entries: reader.varint()?,
         deletes: reader.varint()?,
+        range_deletes: reader.varint()?,
         smallest_key: reader.prefixed()?.to_vec(),
         largest_key: reader.prefixed()?.to_vec(),
+        is_endless: read_bool(reader)?,
         smallest_index: Index(reader.varint()?),
         largest_index: Index(reader.varint()?),
     };
     Some((level, meta))
+}
+
+fn read_bool(reader: &mut Reader<'_>) -> Option<bool> {
+    match reader.u8()? {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
 }
 
 fn put_log_file(out: &mut Vec<u8>, meta: &LogFileMeta) {

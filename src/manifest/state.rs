@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{
-    Index, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KeyspaceId, LogFileMeta, LogNumber, Mode,
+    BOUND_BYTES_MAX, Index, KEYSPACE_NAME_BYTES_MAX, KeyspaceId, LogFileMeta, LogNumber, Mode,
     SegmentMeta, SegmentNumber, StoreId, Term,
 };
 
@@ -24,6 +24,8 @@ pub struct ManifestState {
     pub next_segment: SegmentNumber,
     /// No keyspace ever had this id or a higher one.
     pub next_keyspace: KeyspaceId,
+    /// The time of the last log record that all segments cover, in microseconds since 1970.
+    pub covered_time_us: u64,
     /// The last log record about keyspaces that is reflected here.
     pub catalog_index: Index,
     /// The keyspaces that exist.
@@ -88,6 +90,8 @@ pub enum Change {
     LogFilesRemoved(Vec<LogNumber>),
     /// Segment numbers below this one are taken.
     NextSegment(SegmentNumber),
+    /// The last log record that all segments cover has this time; it never goes back.
+    CoveredTime(u64),
 }
 
 /// Why a change or a state is refused.
@@ -145,6 +149,16 @@ impl ManifestState {
                     ));
                 }
                 self.next_segment = *next;
+                Ok(())
+            }
+            Change::CoveredTime(time_us) => {
+                if *time_us < self.covered_time_us {
+                    return Err(format!(
+                        "the covered time can't go back from {} to {time_us}",
+                        self.covered_time_us
+                    ));
+                }
+                self.covered_time_us = *time_us;
                 Ok(())
             }
         }
@@ -299,7 +313,7 @@ fn check_name(name: &str) -> Result<(), Why> {
 
 fn check_segment(meta: &SegmentMeta) -> Result<(), Why> {
     let number = meta.number;
-    if meta.smallest_key.len().max(meta.largest_key.len()) > KEY_BYTES_MAX {
+    if meta.smallest_key.len().max(meta.largest_key.len()) > BOUND_BYTES_MAX {
         return Err(format!("segment {number} has a key over the limit"));
     }
     if meta.smallest_key > meta.largest_key || meta.smallest_index > meta.largest_index {

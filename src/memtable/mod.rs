@@ -11,6 +11,7 @@ mod hint;
     reason = "memory that many threads share; the argument stands at its top"
 )]
 mod list;
+mod ranges;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +34,7 @@ impl Memtable {
         self.add(entry);
     }
 
-    /// The newest version of `key` that is no newer than `at`, be it a put or a deletion. O(log n).
+    /// The newest version of `key` that is no newer than `at`, whatever it says. O(log n).
     #[allow(dead_code, reason = "the lookup itself, for tests and benches")]
     #[must_use]
     pub fn get(&self, key: &[u8], at: Version) -> Option<Entry<'_>> {
@@ -58,7 +59,7 @@ impl Memtable {
     /// Whether nothing was inserted yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries() == 0
+        self.entries() == 0 && self.range_count() == 0
     }
 
     /// A cursor over all entries, those inserted meanwhile included.

@@ -48,7 +48,7 @@ fn entry() -> impl Strategy<Value = (Vec<u8>, Version, EntryKind, Vec<u8>)> {
         |(key, version, kind, bytes, fill)| {
             let value = match kind {
                 EntryKind::Put => vec![fill; bytes],
-                EntryKind::Delete => Vec::new(),
+                _ => Vec::new(),
             };
             (key, version, kind, value)
         },

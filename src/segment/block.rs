@@ -189,7 +189,7 @@ pub struct RawEntry {
     pub next: Place,
     /// Which write this is.
     pub version: Version,
-    /// Whether it puts or deletes.
+    /// What it says of its key.
     pub kind: EntryKind,
 }
 
@@ -290,6 +290,10 @@ impl Block {
             return Err(Malformed);
         }
         let position = u32::try_from(what >> KIND_BITS).map_err(|_| Malformed)?;
+        let kind = EntryKind::from_byte((what & KIND_MASK) as u8).ok_or(Malformed)?;
+        if !kind.allows(value as usize) {
+            return Err(Malformed);
+        }
         Ok(RawEntry {
             shared: shared as usize,
             suffix: end - rest,
@@ -302,7 +306,7 @@ impl Block {
                 index: Index(self.base_index.wrapping_add(delta)),
                 position,
             },
-            kind: EntryKind::from_byte((what & KIND_MASK) as u8).ok_or(Malformed)?,
+            kind,
         })
     }
 

@@ -10,16 +10,15 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::block::{BlockBuilder, ENTRY_OVERHEAD_MAX};
 use super::filter::{BITS_PER_KEY_MAX, FilterBuilder};
-use super::format::{
-    Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Identity, Properties, SectionKind, seal,
-};
+use super::format::{Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Identity, SectionKind, seal};
 use super::index::IndexBuilder;
+use super::properties::Properties;
 use super::{file_name, temporary_name};
 use crate::codec::digest;
 use crate::error::{Error, Result};
 use crate::types::{
-    Entry, EntryKind, FileId, Index, KEY_BYTES_MAX, KeyspaceId, SegmentMeta, SegmentNumber,
-    StoreId, VALUE_BYTES_MAX, Version, order,
+    EXPIRY_BYTES, Entry, EntryKind, FileId, Index, KEY_BYTES_MAX, KeyspaceId, RangeDelete,
+    SegmentMeta, SegmentNumber, StoreId, VALUE_BYTES_MAX, Version, order,
 };
 use crate::vfs::{Access, File, Vfs};
 
@@ -248,10 +247,14 @@ impl SegmentBuilder {
                 limit: KEY_BYTES_MAX,
             });
         }
-        if entry.value.len() > VALUE_BYTES_MAX {
+        let room = match entry.kind {
+            EntryKind::Expiring => EXPIRY_BYTES,
+            _ => 0,
+        };
+        if entry.value.len() > VALUE_BYTES_MAX + room {
             return Err(Error::ValueTooLong {
                 bytes: entry.value.len(),
-                limit: VALUE_BYTES_MAX,
+                limit: VALUE_BYTES_MAX + room,
             });
         }
         let version = entry.version;
@@ -264,8 +267,12 @@ impl SegmentBuilder {
                 self.last_version
             )));
         }
-        if entry.kind == EntryKind::Delete && !entry.value.is_empty() {
-            let why = format!("deletion of key {:?} has a value", shown(entry.key));
+        if !entry.kind.allows(entry.value.len()) {
+            let (kind, bytes) = (entry.kind, entry.value.len());
+            let why = format!(
+                "{kind:?} of key {:?} has {bytes} bytes of value",
+                shown(entry.key)
+            );
             return Err(self.refused(why));
         }
         Ok(())
@@ -283,6 +290,7 @@ impl SegmentBuilder {
         properties.keys += u64::from(new_key);
         properties.key_bytes += entry.key.len() as u64;
         properties.value_bytes += entry.value.len() as u64;
+        properties.count_expiry(entry.kind, entry.value);
         let index = entry.version.index;
         properties.smallest_index = properties.smallest_index.min(index);
         properties.largest_index = properties.largest_index.max(index);
@@ -309,17 +317,23 @@ impl SegmentBuilder {
         blocks + self.index.bytes() as u64 + FOOTER_BYTES as u64
     }
 
-    /// Entries added so far.
+    /// Whether there is anything in it so far.
     #[must_use]
-    pub fn entries(&self) -> u64 {
-        self.properties.entries
+    pub fn is_empty(&self) -> bool {
+        self.properties.entries == 0 && self.properties.range_deletes.is_empty()
+    }
+
+    /// Sets the range deletions that the segment holds beside its entries: by key, and of the same keys
+    /// newest first, none empty, no two overlapping but where they are of the same keys.
+    pub fn set_range_deletes(&mut self, ranges: Vec<RangeDelete>) {
+        self.properties.range_deletes = ranges;
     }
 
     /// Writes the rest, syncs the file and gives it its name. The name is durable, and the file may be
     /// named in a manifest, once the caller has synced the folder.
     ///
     /// # Errors
-    /// What the disk answers, or `TableOrder` if there is no entry: the temporary file is then removed
+    /// What the disk answers, or `TableOrder` if there is nothing in it: the temporary file is then removed
     /// as far as the disk lets it, and nothing was published.
     pub fn finish(mut self) -> Result<SegmentMeta> {
         let outcome = self.finish_file();
@@ -331,10 +345,12 @@ impl SegmentBuilder {
 
     fn finish_file(&mut self) -> Result<SegmentMeta> {
         self.output.check()?;
-        if self.properties.entries == 0 {
-            return Err(self.refused("a segment holds at least one entry".into()));
+        if self.is_empty() {
+            return Err(self.refused("a segment holds something".into()));
         }
-        self.finish_block(None)?;
+        if !self.block.is_empty() {
+            self.finish_block(None)?;
+        }
         self.properties.blocks = self.index.blocks().into();
         self.properties.largest_key = self.last_key.clone();
         self.write_tail()?;
@@ -350,18 +366,15 @@ impl SegmentBuilder {
             .rename(path, &published)
             .map_err(|error| Error::io("rename", path, error))?;
         let properties = std::mem::take(&mut self.properties);
-        Ok(SegmentMeta {
+        let mut meta = SegmentMeta {
             number: self.setup.number,
             file_id: self.setup.file_id,
             bytes: self.output.written,
             digest: self.output.digest.digest128(),
-            entries: properties.entries,
-            deletes: properties.deletes,
-            smallest_key: properties.smallest_key,
-            largest_key: properties.largest_key,
-            smallest_index: properties.smallest_index,
-            largest_index: properties.largest_index,
-        })
+            ..SegmentMeta::default()
+        };
+        properties.bound(&mut meta);
+        Ok(meta)
     }
 
     /// Filter, index, properties and footer.

@@ -59,6 +59,12 @@ impl fmt::Debug for SegmentCursor {
 }
 
 impl SegmentCursor {
+    /// The segment that it walks.
+    #[must_use]
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
     pub(super) fn new(segment: Arc<Segment>) -> Self {
         Self {
             segment,
@@ -200,12 +206,18 @@ impl SegmentCursor {
 
 impl Cursor for SegmentCursor {
     fn seek_to_first(&mut self) -> Result<()> {
+        if self.segment.index.blocks() == 0 {
+            return Ok(());
+        }
         self.enter(0)?;
         self.in_block(BlockCursor::next).map(drop)
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.enter(self.segment.index.blocks() - 1)?;
+        let Some(last) = self.segment.index.blocks().checked_sub(1) else {
+            return Ok(());
+        };
+        self.enter(last)?;
         self.in_block(BlockCursor::seek_to_last).map(drop)
     }
 

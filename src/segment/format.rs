@@ -1,11 +1,11 @@
-//! The outer form of a segment file: header, framed sections, properties, footer. Shared by writer
+//! The outer form of a segment file: header, framed sections, footer. Shared by writer
 //! and readers; the bytes are written down in `docs/format-segment.md`.
 //!
 //! Nothing here touches a disk. Every decoder takes bytes that nobody has vouched for and says what
 //! is wrong with them in words; who calls knows the path and the offset.
 
-use crate::codec::{Reader, block_checksum, put_varint};
-use crate::types::{FileId, Index, KEY_BYTES_MAX, KeyspaceId, SegmentNumber, StoreId};
+use crate::codec::{Reader, block_checksum};
+use crate::types::{FileId, KeyspaceId, SegmentNumber, StoreId};
 
 /// The newest format that this version reads, and the one it writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -257,7 +257,7 @@ impl Footer {
     /// Sections lie one behind the other, from the last block to the footer.
     fn check_layout(&self, offset: u64) -> Result<(), String> {
         let whole = self.file_bytes == offset.saturating_add(FOOTER_BYTES as u64);
-        let filter_fits = self.filter.offset > HEADER_BYTES as u64
+        let filter_fits = self.filter.offset >= HEADER_BYTES as u64
             && self.filter.end() == self.index.offset
             && self.index.end() == self.properties.offset
             && self.properties.end() == offset;
@@ -351,90 +351,4 @@ pub fn verify_section(
             "{name}: codec {codec:?} is not known to this version"
         )),
     }
-}
-
-/// Counts and bounds of a segment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Properties {
-    /// Entries, deletions included.
-    pub entries: u64,
-    /// Deletions among them.
-    pub deletes: u64,
-    /// Distinct keys.
-    pub keys: u64,
-    /// Sum of the lengths of all entries' keys, before compression.
-    pub key_bytes: u64,
-    /// Sum of the lengths of all values.
-    pub value_bytes: u64,
-    /// Data blocks.
-    pub blocks: u64,
-    /// Lowest index of an entry's version.
-    pub smallest_index: Index,
-    /// Highest index of an entry's version.
-    pub largest_index: Index,
-    /// Bytes of entries a block was to hold.
-    pub block_bytes: u32,
-    /// Entries from one whole key to the next.
-    pub restart_interval: u32,
-    /// Bits of filter a key; 0 = no filter.
-    pub filter_bits_per_key: u32,
-    /// Smallest key.
-    pub smallest_key: Vec<u8>,
-    /// Largest key.
-    pub largest_key: Vec<u8>,
-}
-
-impl Properties {
-    /// Appends the body of the section.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        for number in [
-            self.entries,
-            self.deletes,
-            self.keys,
-            self.key_bytes,
-            self.value_bytes,
-            self.blocks,
-            self.smallest_index.0,
-            self.largest_index.0,
-        ] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        for number in [
-            self.block_bytes,
-            self.restart_interval,
-            self.filter_bits_per_key,
-        ] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        for key in [&self.smallest_key, &self.largest_key] {
-            put_varint(out, key.len() as u64);
-            out.extend_from_slice(key);
-        }
-    }
-
-    /// Reads the body of the section.
-    pub fn decode(body: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(body);
-        let properties = Self {
-            entries: reader.u64()?,
-            deletes: reader.u64()?,
-            keys: reader.u64()?,
-            key_bytes: reader.u64()?,
-            value_bytes: reader.u64()?,
-            blocks: reader.u64()?,
-            smallest_index: Index(reader.u64()?),
-            largest_index: Index(reader.u64()?),
-            block_bytes: reader.u32()?,
-            restart_interval: reader.u32()?,
-            filter_bits_per_key: reader.u32()?,
-            smallest_key: decode_key(&mut reader)?,
-            largest_key: decode_key(&mut reader)?,
-        };
-        reader.is_empty().then_some(properties)
-    }
-}
-
-fn decode_key(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
-    let key = reader.prefixed()?;
-    (key.len() <= KEY_BYTES_MAX).then(|| key.to_vec())
 }

@@ -115,7 +115,7 @@ impl BlockIndex {
         let records_fit = blocks
             .checked_mul(RECORD_BYTES)
             .is_some_and(|bytes| bytes <= section.len() - RECORDS_START);
-        if blocks == 0 || !records_fit {
+        if !records_fit {
             return Err(format!("index: {blocks} blocks do not fit in it"));
         }
         let mut index = Self {
@@ -150,8 +150,11 @@ impl BlockIndex {
             last = Some(separator);
         }
         let separators = self.section.len() - self.separators_start();
-        let whole = self.separator_range(self.blocks - 1);
-        if end != data.end || whole.is_none_or(|range| range.end != separators) {
+        let whole = match self.blocks.checked_sub(1) {
+            Some(last) => self.separator_range(last).map(|range| range.end),
+            None => Some(0),
+        };
+        if end != data.end || whole != Some(separators) {
             return Err("index: it does not end with the last block".into());
         }
         Ok(())
@@ -159,7 +162,7 @@ impl BlockIndex {
 
     fn take_heads(&mut self) {
         let first = self.key(0);
-        self.common = common_prefix(first, self.key(self.blocks - 1));
+        self.common = common_prefix(first, self.key(self.blocks.saturating_sub(1)));
         self.heads = (0..self.blocks)
             .map(|block| head(self.key(block).get(self.common..).unwrap_or_default()))
             .collect();
@@ -209,7 +212,7 @@ impl BlockIndex {
         self.separator(block).map_or(&[], |(key, _)| key)
     }
 
-    /// How many blocks there are; at least one.
+    /// How many blocks there are; none if the segment has range deletions only.
     pub fn blocks(&self) -> usize {
         self.blocks
     }

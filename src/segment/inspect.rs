@@ -8,10 +8,11 @@ use super::block::{Block, Decoded};
 use super::block_cursor::BlockCursor;
 use super::filter::Filter;
 use super::format::{
-    Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Frame, HEADER_BYTES, Identity, Properties, Refusal,
-    SectionKind, verify_section,
+    Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Frame, HEADER_BYTES, Identity, Refusal, SectionKind,
+    verify_section,
 };
 use super::index::BlockIndex;
+use super::properties::Properties;
 use super::reader::SegmentFile;
 use crate::error::{Error, Result};
 use crate::types::FileId;

@@ -21,6 +21,7 @@ mod format;
 pub(crate) mod fuzz;
 mod index;
 mod inspect;
+mod properties;
 mod reader;
 mod salvage;
 #[cfg(test)]
@@ -30,10 +31,9 @@ mod verify;
 pub use builder::{SegmentBuilder, SegmentOptions, SegmentSetup};
 pub use cache::BlockCache;
 pub use cursor::SegmentCursor;
-pub use format::{
-    Footer as SegmentFooter, Identity as SegmentIdentity, Properties as SegmentProperties,
-};
+pub use format::{Footer as SegmentFooter, Identity as SegmentIdentity};
 pub use inspect::{Inspected, InspectedContent, inspect};
+pub use properties::Properties as SegmentProperties;
 pub use reader::Segment;
 
 use crate::types::SegmentNumber;

@@ -14,11 +14,12 @@ use super::file_name;
 use super::filter::Filter;
 use super::format::{
     Extent, FILE_BYTES_MIN, FOOTER_BYTES, FORMAT_VERSION, FRAME_BYTES, Footer, HEADER_BYTES,
-    Identity, Properties, Refusal, SectionKind, verify_section,
+    Identity, Refusal, SectionKind, verify_section,
 };
 use super::index::BlockIndex;
+use super::properties::Properties;
 use crate::error::{Damage, Error, Result};
-use crate::types::{FileId, Found, KeyspaceId, SegmentMeta, StoreId, Version};
+use crate::types::{FileId, Found, KeyspaceId, RangeDeletes, SegmentMeta, StoreId, Version};
 use crate::vfs::{Access, File, Vfs};
 
 /// The file under a segment: reads, and the words for what is wrong with it.
@@ -97,6 +98,7 @@ pub struct Segment {
     pub(super) properties: Properties,
     pub(super) index: BlockIndex,
     pub(super) filter: Option<Filter>,
+    ranges: RangeDeletes,
     cache: Arc<BlockCache>,
 }
 
@@ -161,6 +163,7 @@ impl Segment {
         }
         Ok(Self {
             file,
+            ranges: RangeDeletes::new(properties.range_deletes.iter().cloned()),
             meta: meta.clone(),
             footer,
             properties,
@@ -182,6 +185,28 @@ impl Segment {
         self.footer.identity.keyspace
     }
 
+    /// Entries that only an old view needs, if nothing is below them: deletions, old versions, and values
+    /// that have expired, once all that will have by this time.
+    #[must_use]
+    pub fn stale_entries(&self, time_us: u64) -> u64 {
+        let properties = &self.properties;
+        let old = properties.entries.saturating_sub(properties.keys);
+        let expired = match properties.latest_expiry_us <= time_us {
+            true => properties.expiring,
+            false => 0,
+        };
+        old.saturating_add(properties.deletes)
+            .saturating_add(expired)
+    }
+
+    /// Whether writing it again, with nothing below it, can leave anything out.
+    #[must_use]
+    pub fn may_shrink(&self) -> bool {
+        let properties = &self.properties;
+        let plain = properties.entries == properties.keys && properties.deletes == 0;
+        !plain || properties.expiring > 0 || self.meta.range_deletes > 0
+    }
+
     /// Data blocks in it.
     #[cfg(test)]
     pub(crate) fn blocks(&self) -> u64 {
@@ -198,6 +223,12 @@ impl Segment {
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
         self.index.memory_bytes()
+    }
+
+    /// The range deletions in it.
+    #[must_use]
+    pub fn range_deletes(&self) -> &RangeDeletes {
+        &self.ranges
     }
 
     /// The newest version of `key` that is not newer than `at`. Reads one block at most, and none for
@@ -299,13 +330,9 @@ fn open_properties(file: &SegmentFile, footer: &Footer, meta: &SegmentMeta) -> R
     let properties = section.get(FRAME_BYTES..).and_then(Properties::decode);
     let properties =
         properties.ok_or_else(|| refused("properties: malformed under a good checksum".into()))?;
-    let agrees = properties.entries == meta.entries
-        && properties.deletes == meta.deletes
-        && properties.smallest_key == meta.smallest_key
-        && properties.largest_key == meta.largest_key
-        && properties.smallest_index == meta.smallest_index
-        && properties.largest_index == meta.largest_index;
-    if !agrees {
+    let mut bound = meta.clone();
+    properties.bound(&mut bound);
+    if bound != *meta {
         let what = "properties: counts or bounds differ from those in the manifest";
         return Err(refused(what.to_owned()));
     }

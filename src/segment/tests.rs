@@ -141,7 +141,7 @@ fn varied_rows(keys: u64) -> Vec<Row> {
             };
             let value = match kind {
                 EntryKind::Put => vec![number as u8; (number % 17) as usize],
-                EntryKind::Delete => Vec::new(),
+                _ => Vec::new(),
             };
             rows.push(Row {
                 key: key.clone().into_bytes(),

@@ -7,9 +7,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::block::{Block, Decoded, Malformed, Place, RawEntry, common_prefix};
 use super::format::{
-    Extent, FOOTER_BYTES, Footer, HEADER_BYTES, Identity, Properties, Refusal, SectionKind,
-    verify_section,
+    Extent, FOOTER_BYTES, Footer, HEADER_BYTES, Identity, Refusal, SectionKind, verify_section,
 };
+use super::properties::Properties;
 use super::reader::Segment;
 use crate::codec::digest;
 use crate::error::{Damage, Error, Result};
@@ -193,8 +193,13 @@ impl Verification<'_> {
                 let at = place.record;
                 return Err(format!("block: entry at byte {at} is out of order"));
             }
-            self.check_entry(number, &key, &entry)
-                .map_err(|what| format!("block: entry at byte {} {what}", place.record))?;
+            self.check_entry(
+                number,
+                &key,
+                &entry,
+                block.slice(entry.value..entry.next.value),
+            )
+            .map_err(|what| format!("block: entry at byte {} {what}", place.record))?;
             last = Some(entry.version);
             place = entry.next;
         }
@@ -204,12 +209,15 @@ impl Verification<'_> {
         Ok(())
     }
 
-    fn check_entry(&mut self, number: usize, key: &[u8], entry: &RawEntry) -> Result<(), String> {
+    fn check_entry(
+        &mut self,
+        number: usize,
+        key: &[u8],
+        entry: &RawEntry,
+        value: &[u8],
+    ) -> Result<(), String> {
         let segment = self.segment;
-        let value_bytes = entry.next.value - entry.value;
-        if entry.kind == EntryKind::Delete && value_bytes > 0 {
-            return Err("is a deletion with a value".into());
-        }
+        let value_bytes = value.len();
         if !segment.index.admits(number, key, entry.version) {
             return Err("does not belong between the separators of its block".into());
         }
@@ -225,6 +233,7 @@ impl Verification<'_> {
         counted.deletes += u64::from(entry.kind == EntryKind::Delete);
         counted.key_bytes += key.len() as u64;
         counted.value_bytes += value_bytes as u64;
+        counted.count_expiry(entry.kind, value);
         counted.smallest_index = counted.smallest_index.min(entry.version.index);
         counted.largest_index = counted.largest_index.max(entry.version.index);
         if self.last_key.as_deref() != Some(key) {
@@ -276,6 +285,7 @@ impl Verification<'_> {
         counted.block_bytes = expected.block_bytes;
         counted.restart_interval = expected.restart_interval;
         counted.filter_bits_per_key = expected.filter_bits_per_key;
+        counted.range_deletes.clone_from(&expected.range_deletes);
         if counted != *expected {
             let what = "properties: counts or bounds differ from those of the entries";
             let damage = segment.file.damage(segment.footer.properties, what);

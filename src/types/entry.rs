@@ -13,9 +13,9 @@ pub struct Entry<'a> {
     pub key: &'a [u8],
     /// Which write this is.
     pub version: Version,
-    /// Whether it puts or deletes.
+    /// What it says of the key.
     pub kind: EntryKind,
-    /// The value; empty for a deletion.
+    /// The value or operand; empty for a deletion.
     pub value: &'a [u8],
 }
 
@@ -33,13 +33,23 @@ pub fn order(key: &[u8], version: Version, other_key: &[u8], other_version: Vers
     key.cmp(other_key).then_with(|| other_version.cmp(&version))
 }
 
+/// What stands before an expiring value, in bytes: when it expires, in microseconds since 1970 by the time
+/// in the log's records (little-endian).
+pub const EXPIRY_BYTES: usize = 8;
+
+/// When an expiring entry's value expires.
+#[must_use]
+pub fn expires_us(value: &[u8]) -> Option<u64> {
+    value.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
 /// What a point lookup found: the newest version that the reader may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Which write this is.
     pub version: Version,
-    /// Whether it puts or deletes.
+    /// What it says of the key.
     pub kind: EntryKind,
-    /// The value; empty for a deletion. Shares its memory with the block it came from where it can.
+    /// The value or operand; empty for a deletion. Shares its memory with the block it came from where it can.
     pub value: Bytes,
 }

@@ -3,7 +3,7 @@
 use super::{FileId, Index, LogNumber, Lsn, SegmentNumber};
 
 /// All that must be known of a segment before it is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SegmentMeta {
     /// Its number; the file is `{number:08}.segment`.
     pub number: SegmentNumber,
@@ -17,14 +17,39 @@ pub struct SegmentMeta {
     pub entries: u64,
     /// Deletions among them.
     pub deletes: u64,
-    /// Smallest key.
+    /// Range deletions, cut where they overlap.
+    pub range_deletes: u64,
+    /// Smallest key that an entry has or a range deletion deletes.
     pub smallest_key: Vec<u8>,
-    /// Largest key.
+    /// Largest key of an entry, or the end of a range deletion, which is not in it itself, if that is
+    /// larger.
     pub largest_key: Vec<u8>,
-    /// Lowest index of an entry's version.
+    /// Whether a range deletion in it has no end; then there is no largest key.
+    pub is_endless: bool,
+    /// Lowest index of a version, be it an entry's or a range deletion's.
     pub smallest_index: Index,
-    /// Highest index of an entry's version.
+    /// Highest index of a version.
     pub largest_index: Index,
+}
+
+impl SegmentMeta {
+    /// Whether all that it says is of keys below `key`.
+    #[must_use]
+    pub fn is_before(&self, key: &[u8]) -> bool {
+        !self.is_endless && self.largest_key.as_slice() < key
+    }
+
+    /// Whether it may say something of `key`.
+    #[must_use]
+    pub fn spans(&self, key: &[u8]) -> bool {
+        self.smallest_key.as_slice() <= key && !self.is_before(key)
+    }
+
+    /// Whether there may be a key of which both say something.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        !self.is_before(&other.smallest_key) && !other.is_before(&self.smallest_key)
+    }
 }
 
 /// All that must be known of a log file to read it when its own header is damaged.

@@ -2,14 +2,18 @@
 
 mod entry;
 mod file;
+mod range_delete;
 
 use std::fmt;
 
-pub use entry::{Entry, Found, order};
+pub use entry::{EXPIRY_BYTES, Entry, Found, expires_us, order};
 pub use file::{LogFileMeta, SegmentMeta};
+pub use range_delete::{Fragment, RangeDelete, RangeDeletes};
 
 /// Longest key, in bytes (64 KiB). The empty key is a key like any other and sorts first.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
+/// Longest bound of a range, in bytes: the smallest key above the longest one is a byte longer.
+pub const BOUND_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
 /// Longest value, in bytes (256 MiB).
 pub const VALUE_BYTES_MAX: usize = 256 << 20;
 /// Largest encoded batch, in bytes (512 MiB).
@@ -147,6 +151,11 @@ pub enum EntryKind {
     Put = 1,
     /// The key is gone.
     Delete = 2,
+    /// The key's value is changed by this operand, in the way that its keyspace's merge operator knows.
+    Merge = 3,
+    /// The key has this value until a time. In tables the value begins with that time: see
+    /// [`expires_us`].
+    Expiring = 4,
 }
 
 impl EntryKind {
@@ -156,7 +165,19 @@ impl EntryKind {
         match byte {
             1 => Some(Self::Put),
             2 => Some(Self::Delete),
+            3 => Some(Self::Merge),
+            4 => Some(Self::Expiring),
             _ => None,
+        }
+    }
+
+    /// Whether a value of so many bytes can go with it in a table.
+    #[must_use]
+    pub fn allows(self, value_bytes: usize) -> bool {
+        match self {
+            Self::Put | Self::Merge => true,
+            Self::Delete => value_bytes == 0,
+            Self::Expiring => value_bytes >= EXPIRY_BYTES,
         }
     }
 }

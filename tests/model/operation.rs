@@ -8,8 +8,25 @@ use kintsu::{Durability, Job};
 /// A number that picks one of whatever there is when its turn comes.
 pub type Pick = u16;
 
-/// One change of a batch: keyspace, key, bytes of the value (`None` deletes).
-pub type Change = (Pick, Pick, Option<u32>);
+/// What a change does: values and operands by their length in bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    Put(u32),
+    Delete,
+    Merge(u32),
+    /// Milliseconds to live, bytes.
+    PutExpiring(u16, u32),
+    /// Up to this key, or all.
+    DeleteTo(Option<Pick>),
+}
+
+/// One change of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    pub keyspace: Pick,
+    pub key: Pick,
+    pub what: What,
+}
 
 /// How the store goes down.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +74,7 @@ pub enum Operation {
     Drop(Pick),
     Sync,
     Flush,
+    Compact(Pick, Side, Side),
     Step(Job),
     /// Each job in this order until it finds nothing to do.
     AllJobs([Job; 6]),
@@ -129,6 +147,7 @@ impl Generator {
         match group {
             0 => self.write(rng),
             1 => catalog(rng),
+            2 if rng.one_in(12) => Operation::Compact(pick(rng), self.side(rng), self.side(rng)),
             2 => job(rng),
             3 => self.read(rng),
             4 => self.hold(rng),
@@ -155,14 +174,22 @@ impl Generator {
     }
 
     fn change(&self, rng: &mut SeededRng) -> Change {
-        let value = match rng.below(100) {
-            0..20 => None,
-            20..25 => Some(0),
-            25..97 => Some(rng.below(self.bytes)),
-            97..99 => Some(rng.below(12_000)),
-            _ => Some(rng.below(90_000)),
+        let mut bytes = |below: u64| rng.below(below) as u32;
+        let what = match bytes(100) {
+            0..16 => What::Delete,
+            16..20 => What::Put(0),
+            20..24 => What::PutExpiring(bytes(60) as u16, bytes(self.bytes)),
+            24..32 => What::Merge(bytes(self.bytes.min(200))),
+            32..35 => What::DeleteTo((bytes(8) > 0).then_some(bytes(self.keys) as Pick)),
+            35..97 => What::Put(bytes(self.bytes)),
+            97..99 => What::Put(bytes(12_000)),
+            _ => What::Put(bytes(90_000)),
         };
-        (pick(rng), self.key(rng), value.map(|bytes| bytes as u32))
+        Change {
+            keyspace: pick(rng),
+            key: self.key(rng),
+            what,
+        }
     }
 
     fn key(&self, rng: &mut SeededRng) -> Pick {

@@ -6,10 +6,10 @@ use std::ops::Bound;
 use kintsu::testing::TearUnit;
 use kintsu::{Durability, Error, Keyspace, Options, Range, ReadView, Result};
 
-use crate::operation::{Advance, Change, Down, KEYS, NAMES, Operation, Pick, Side};
+use crate::operation::{Advance, Change, Down, KEYS, NAMES, Operation, Pick, Side, What};
 use crate::support::check::{self, Survived};
 use crate::support::driver::Driver;
-use crate::support::model::{self, Pair};
+use crate::support::model::{self, Effect, Pair};
 use crate::support::store::{Machine, varied};
 use crate::support::workload::value;
 
@@ -125,6 +125,9 @@ impl Run {
             Operation::Drop(pick) => self.drop_keyspace(*pick)?,
             Operation::Sync => self.driver.sync()?,
             Operation::Flush => self.driver.flush()?,
+            Operation::Compact(keyspace, lower, upper) => {
+                self.compact(*keyspace, *lower, *upper)?
+            }
             Operation::Step(job) => {
                 let done = self.driver.step(*job)?;
                 self.counts.flushes_and_compactions += u64::from(done);
@@ -171,14 +174,39 @@ impl Run {
         self.driver.write(changes, durability)
     }
 
-    fn change(&mut self, (keyspace, key, bytes): &Change) -> model::Change {
+    fn change(
+        &mut self,
+        Change {
+            keyspace,
+            key,
+            what,
+        }: &Change,
+    ) -> model::Change {
         self.written += 1;
         let keyspace = self.live(*keyspace);
-        let value = bytes.map(|bytes| value(self.written, bytes as usize));
+        let value = |bytes: u32| value(self.written, bytes as usize);
+        let effect = match *what {
+            What::Put(bytes) => Effect::Put(value(bytes)),
+            What::Delete => Effect::Delete,
+            What::Merge(bytes) => Effect::Merge(value(bytes)),
+            What::PutExpiring(ms, bytes) => Effect::PutExpiring(u64::from(ms) * 1000, value(bytes)),
+            What::DeleteTo(to) => Effect::DeleteTo(to.map(key_of)),
+        };
+        // The range of a deletion is a matter of its ends, whichever comes first.
+        let (mut key, mut effect) = (key_of(*key), effect);
+        if let Effect::DeleteTo(Some(to)) = &mut effect {
+            if *to < key {
+                std::mem::swap(to, &mut key);
+            }
+            // An empty one isn't even written.
+            if *to == key {
+                effect = Effect::Delete;
+            }
+        }
         model::Change {
             keyspace,
-            key: key_of(*key),
-            value,
+            key,
+            effect,
         }
     }
 
@@ -191,6 +219,17 @@ impl Run {
         let live = self.driver.model.live(self.driver.model.last);
         let at = (usize::from(pick) % (live.len() + 2)).saturating_sub(2);
         live[at]
+    }
+
+    fn compact(&mut self, keyspace: Pick, lower: Side, upper: Side) -> Result<()> {
+        let place = self.live(keyspace);
+        let bounds = (lower.bound(key_of), upper.bound(key_of));
+        match place {
+            0 => self.driver.db().compact_range(bounds)?,
+            place => self.keyspace(place)?.compact_range(bounds)?,
+        }
+        self.driver.model.promise(Durability::Disk);
+        Ok(())
     }
 
     fn keyspace(&self, place: usize) -> Result<Keyspace> {
@@ -283,8 +322,9 @@ impl Run {
         };
         let model = &self.driver.model;
         let expected = model.get(place, &key, model.last);
-        assert_eq!(found.as_deref().map(check::tag), expected.map(check::tag));
-        assert!(found.as_deref() == expected);
+        let tag = |value: &Option<_>| value.as_deref().map(check::tag);
+        assert_eq!(found.as_deref().map(check::tag), tag(&expected));
+        assert!(found.as_deref() == expected.as_deref());
         Ok(())
     }
 
@@ -332,7 +372,7 @@ impl Run {
         check::assert_pairs(&found, &self.scan(place, &bounds, at), "in a view");
         if let Bound::Included(key) = bounds.0 {
             let found = view.get_in(&keyspace, &key)?;
-            assert!(found.as_deref() == self.driver.model.get(place, &key, at));
+            assert!(found.as_deref() == self.driver.model.get(place, &key, at).as_deref());
         }
         Ok(())
     }

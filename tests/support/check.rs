@@ -59,11 +59,11 @@ pub fn whole(db: &Db, model: &Model) -> Result<()> {
             let found = keyspace.get(key)?;
             assert_eq!(
                 found.as_deref().map(tag),
-                model.get(place, key, at).map(tag),
+                model.get(place, key, at).as_deref().map(tag),
                 "get of {key:?} in {}",
                 keyspace.name()
             );
-            assert!(found.as_deref() == model.get(place, key, at));
+            assert!(found.as_deref() == model.get(place, key, at).as_deref());
         }
     }
     Ok(())

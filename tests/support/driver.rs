@@ -2,12 +2,17 @@
 //! noted; wrong answers panic.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
+use std::time::Duration;
 
+use kintsu::environment::Clock;
 use kintsu::testing::MemoryVfs;
-use kintsu::{Db, Durability, Error, Job, Options, Result, Ticket, WriteBatch};
+use kintsu::{
+    Append, Db, Durability, Error, Job, KeyspaceOptions, Options, Result, Ticket, WriteBatch,
+};
 
 use super::check::{self, Survived};
-use super::model::{Change, Model, Record};
+use super::model::{Change, Effect, Model, Record};
 use super::store::Machine;
 
 /// How a store's options differ from the tiny ones.
@@ -92,22 +97,27 @@ impl Driver {
     pub fn batch(&self, changes: &[Change]) -> Result<WriteBatch> {
         let mut batch = WriteBatch::new();
         for change in changes {
-            let Change {
-                keyspace,
-                key,
-                value,
-            } = change;
-            if *keyspace == 0 {
-                match value {
-                    Some(value) => batch.put(key, value),
-                    None => batch.delete(key),
+            let key = &change.key;
+            if change.keyspace == 0 {
+                match &change.effect {
+                    Effect::Put(value) => batch.put(key, value),
+                    Effect::Delete => batch.delete(key),
+                    Effect::Merge(operand) => batch.merge(key, operand),
+                    Effect::PutExpiring(us, value) => batch.put_expiring(key, value, after(*us)),
+                    Effect::DeleteTo(to) => batch.delete_range(range(key, to)),
                 };
                 continue;
             }
-            let keyspace = self.db().keyspace(&self.model.keyspaces[*keyspace].name)?;
-            match value {
-                Some(value) => batch.put_in(&keyspace, key, value),
-                None => batch.delete_in(&keyspace, key),
+            let name = &self.model.keyspaces[change.keyspace].name;
+            let keyspace = &self.db().keyspace(name)?;
+            match &change.effect {
+                Effect::Put(value) => batch.put_in(keyspace, key, value),
+                Effect::Delete => batch.delete_in(keyspace, key),
+                Effect::Merge(operand) => batch.merge_in(keyspace, key, operand),
+                Effect::PutExpiring(us, value) => {
+                    batch.put_expiring_in(keyspace, key, value, after(*us))
+                }
+                Effect::DeleteTo(to) => batch.delete_range_in(keyspace, range(key, to)),
             };
         }
         Ok(batch)
@@ -122,15 +132,22 @@ impl Driver {
     /// A write by one of the short ways, with the store's own durability, which is `Disk`.
     pub fn write_shortly(&mut self, change: Change) -> Result<()> {
         let (key, db) = (&change.key, self.db());
-        let outcome = match (&change.value, change.keyspace) {
-            (Some(value), 0) => db.put(key, value),
-            (None, 0) => db.delete(key),
-            (value, place) => {
-                let keyspace = db.keyspace(&self.model.keyspaces[place].name)?;
-                match value {
-                    Some(value) => keyspace.put(key, value),
-                    None => keyspace.delete(key),
-                }
+        let outcome = if change.keyspace == 0 {
+            match &change.effect {
+                Effect::Put(value) => db.put(key, value),
+                Effect::Delete => db.delete(key),
+                Effect::Merge(operand) => db.merge(key, operand),
+                Effect::PutExpiring(us, value) => db.put_expiring(key, value, after(*us)),
+                Effect::DeleteTo(to) => db.delete_range(range(key, to)),
+            }
+        } else {
+            let keyspace = db.keyspace(&self.model.keyspaces[change.keyspace].name)?;
+            match &change.effect {
+                Effect::Put(value) => keyspace.put(key, value),
+                Effect::Delete => keyspace.delete(key),
+                Effect::Merge(operand) => keyspace.merge(key, operand),
+                Effect::PutExpiring(us, value) => keyspace.put_expiring(key, value, after(*us)),
+                Effect::DeleteTo(to) => keyspace.delete_range(range(key, to)),
             }
         };
         self.note(Record::Batch(vec![change]), Durability::Disk, outcome)
@@ -144,9 +161,10 @@ impl Driver {
         outcome: Result<()>,
     ) -> Result<()> {
         self.settle();
+        self.model.clock_us = self.machine.clock.wall_us();
         match &outcome {
             Ok(()) => self.model.acknowledge(&record, durability),
-            Err(Error::OutcomeUnknown { .. }) => self.model.maybe.push(record),
+            Err(Error::OutcomeUnknown { .. }) => self.model.doubt(record),
             Err(_) => {}
         }
         outcome
@@ -167,6 +185,7 @@ impl Driver {
     /// Notes the outcomes of what has been taken out of the queue.
     pub fn settle(&mut self) -> Vec<Error> {
         let mut errors = Vec::new();
+        self.model.clock_us = self.machine.clock.wall_us();
         while let Some(first) = self.pending.front() {
             let Some(outcome) = first.ticket.take() else {
                 break;
@@ -184,7 +203,7 @@ impl Driver {
                 }
                 Err(error) => {
                     if matches!(error, Error::OutcomeUnknown { .. }) {
-                        self.model.maybe.push(record);
+                        self.model.doubt(record);
                     }
                     errors.push(error);
                 }
@@ -194,7 +213,8 @@ impl Driver {
     }
 
     pub fn create_keyspace(&mut self, name: &str) -> Result<()> {
-        let outcome = self.db().create_keyspace(name).map(drop);
+        let options = KeyspaceOptions::default().merge_operator(Append::NAME);
+        let outcome = self.db().create_keyspace_with(name, options).map(drop);
         self.note(Record::Create(name.into()), Durability::Disk, outcome)
     }
 
@@ -250,4 +270,13 @@ impl Driver {
         self.model.promise(Durability::Disk);
         Ok(())
     }
+}
+
+fn after(us: u64) -> Duration {
+    Duration::from_micros(us)
+}
+
+fn range<'a>(from: &'a [u8], to: &'a Option<Vec<u8>>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    (Bound::Included(from), to)
 }

@@ -11,13 +11,25 @@ use kintsu::Durability;
 /// A key with its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
+/// What an operation does to its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Put(Vec<u8>),
+    Delete,
+    /// Every keyspace appends.
+    Merge(Vec<u8>),
+    /// Microseconds to live, value.
+    PutExpiring(u64, Vec<u8>),
+    /// All keys from the operation's key to this one, not included, or to the end.
+    DeleteTo(Option<Vec<u8>>),
+}
+
 /// One operation of a batch. The keyspace is a place in [`Model::keyspaces`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub keyspace: usize,
     pub key: Vec<u8>,
-    /// `None` deletes.
-    pub value: Option<Vec<u8>>,
+    pub effect: Effect,
 }
 
 /// What one log record does.
@@ -28,8 +40,9 @@ pub enum Record {
     Drop(usize),
 }
 
-/// Versions of one key, oldest first: the record that wrote it, and its value unless it was deleted.
-type Versions = Vec<(u64, Option<Vec<u8>>)>;
+/// What was done to one key, oldest first: by which record, and what; of deletions of ranges those that
+/// came after something else.
+type Versions = Vec<(u64, Effect)>;
 
 /// A keyspace that is, or was, there.
 #[derive(Clone, Debug)]
@@ -52,7 +65,11 @@ pub struct Model {
     /// Records through this one survive the loss of power.
     pub disk: u64,
     /// Records whose outcome is unknown: a reopened store may have the first few of them.
-    pub maybe: Vec<Record>,
+    pub maybe: Vec<(Record, u64)>,
+    /// What the machine's clock says, in microseconds: the time of the next record, at least.
+    pub clock_us: u64,
+    /// The time of each record; of 0, which is none, as well.
+    times: Vec<u64>,
 }
 
 impl Default for Model {
@@ -69,6 +86,8 @@ impl Default for Model {
             process: 0,
             disk: 0,
             maybe: Vec::new(),
+            clock_us: 0,
+            times: vec![0],
         }
     }
 }
@@ -80,8 +99,22 @@ impl Model {
             self.maybe.is_empty(),
             "acknowledged after an unknown outcome"
         );
-        self.apply(record);
+        self.apply(record, self.next_time());
         self.promise(durability);
+    }
+
+    /// Whether a record is in the log isn't known.
+    pub fn doubt(&mut self, record: Record) {
+        self.maybe.push((record, self.next_time()));
+    }
+
+    /// Records' times never go back.
+    fn next_time(&self) -> u64 {
+        self.clock_us.max(self.time(self.last))
+    }
+
+    fn time(&self, at: u64) -> u64 {
+        self.times[at as usize]
     }
 
     /// Everything so far has this durability.
@@ -94,18 +127,14 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, record: &Record) {
+    fn apply(&mut self, record: &Record, time_us: u64) {
         self.last += 1;
+        self.times.push(time_us);
         let index = self.last;
         match record {
             Record::Batch(changes) => {
                 for change in changes {
-                    let keyspace = &mut self.keyspaces[change.keyspace];
-                    let versions = keyspace.keys.entry(change.key.clone()).or_default();
-                    match versions.last_mut() {
-                        Some(last) if last.0 == index => last.1 = change.value.clone(),
-                        _ => versions.push((index, change.value.clone())),
-                    }
+                    self.keyspaces[change.keyspace].change(index, change);
                 }
             }
             Record::Create(name) => self.keyspaces.push(Keyspace {
@@ -121,9 +150,9 @@ impl Model {
     /// The store was opened again and says that `last` is its newest record: records after it are
     /// gone, and what is there now has been read from the disk and stays.
     pub fn reopened_at(&mut self, last: u64) {
-        for record in std::mem::take(&mut self.maybe) {
+        for (record, time_us) in std::mem::take(&mut self.maybe) {
             if self.last < last {
-                self.apply(&record);
+                self.apply(&record, time_us);
             }
         }
         assert!(
@@ -139,6 +168,7 @@ impl Model {
             });
         }
         self.last = last;
+        self.times.truncate(last as usize + 1);
         self.process = last;
         self.disk = last;
     }
@@ -165,8 +195,9 @@ impl Model {
         self.live(self.last).into_iter().find(found)
     }
 
-    pub fn get(&self, place: usize, key: &[u8], at: u64) -> Option<&[u8]> {
-        newest(self.keyspaces[place].keys.get(key)?, at)
+    pub fn get(&self, place: usize, key: &[u8], at: u64) -> Option<Vec<u8>> {
+        let versions = self.keyspaces[place].keys.get(key)?;
+        newest(versions, at, &self.times)
     }
 
     /// Every key that was ever written.
@@ -196,7 +227,10 @@ impl Model {
         };
         let keys = self.keyspaces[place].keys.iter();
         keys.filter(|(key, _)| inside(key))
-            .filter_map(|(key, versions)| Some((key.clone(), newest(versions, at)?.to_vec())))
+            .filter_map(|(key, versions)| {
+                let value = newest(versions, at, &self.times)?;
+                Some((key.clone(), value))
+            })
             .collect()
     }
 
@@ -207,7 +241,41 @@ impl Model {
     }
 }
 
-fn newest(versions: &[(u64, Option<Vec<u8>>)], at: u64) -> Option<&[u8]> {
-    let newest = versions.iter().rev().find(|(index, _)| *index <= at)?;
-    newest.1.as_deref()
+impl Keyspace {
+    fn change(&mut self, index: u64, change: &Change) {
+        let Effect::DeleteTo(to) = &change.effect else {
+            let versions = self.keys.entry(change.key.clone()).or_default();
+            versions.push((index, change.effect.clone()));
+            return;
+        };
+        for (_, versions) in self.keys.range_mut(change.key.clone()..) {
+            versions.push((index, Effect::Delete));
+        }
+        if let Some(to) = to {
+            let behind = self.keys.range_mut(change.key.clone().max(to.clone())..);
+            behind.for_each(|(_, versions)| drop(versions.pop()));
+        }
+    }
+}
+
+/// What a reader at a record sees, at that record's time.
+fn newest(versions: &Versions, at: u64, times: &[u64]) -> Option<Vec<u8>> {
+    let seen = versions.partition_point(|(index, _)| *index <= at);
+    let seen = &versions[..seen];
+    let first = seen
+        .iter()
+        .rposition(|(_, effect)| !matches!(effect, Effect::Merge(_)));
+    let mut value: Option<Vec<u8>> = None;
+    for (index, effect) in &seen[first.unwrap_or(0)..] {
+        value = match effect {
+            Effect::Put(put) => Some(put.clone()),
+            Effect::Merge(operand) => Some([&value.unwrap_or_default()[..], operand].concat()),
+            Effect::PutExpiring(us, put) => {
+                let expires = times[*index as usize].saturating_add(*us);
+                (expires > times[at as usize]).then(|| put.clone())
+            }
+            Effect::Delete | Effect::DeleteTo(_) => None,
+        };
+    }
+    value
 }

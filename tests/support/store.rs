@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kintsu::testing::{FaultVfs, ManualClock, MemoryVfs, SeededEntropy, SeededRng};
 use kintsu::vfs::Vfs;
-use kintsu::{Background, Options};
+use kintsu::{Append, Background, KeyspaceOptions, Options};
 
 /// Where stores live on simulated disks.
 pub const FOLDER: &str = "store";
@@ -88,6 +88,7 @@ pub fn tiny(vfs: Arc<dyn Vfs>) -> Options {
         .level_base_bytes(8 << 10)
         .level0_segments_compact(2)
         .level0_segments_stop(4)
+        .default_keyspace(KeyspaceOptions::default().merge_operator(Append::NAME))
 }
 
 /// [`tiny`] with whatever doesn't have to be so varied by the seed.

@@ -6,7 +6,7 @@ use kintsu::{Durability, Error, Job, Result};
 
 use super::check::Survived;
 use super::driver::Driver;
-use super::model::Change;
+use super::model::{Change, Effect};
 
 /// One thing that a program does with its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,10 +202,11 @@ impl Driver {
 
 fn change(keyspace: usize, key: &str, value: Option<Vec<u8>>) -> Change {
     let key = key.as_bytes().to_vec();
+    let effect = value.map_or(Effect::Delete, Effect::Put);
     Change {
         keyspace,
         key,
-        value,
+        effect,
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::engine::batch::Operations;
+use crate::engine::batch::{Operations, TableWrite};
 use crate::engine::replay::{Ground, malformed, missing};
 use crate::error::Result;
 use crate::memtable::Bulk;
-use crate::types::{Entry, Index, KeyspaceId, Version};
+use crate::types::{Index, KeyspaceId, Version};
 use crate::wal::{Log, RecordKind};
 
 /// What a part of the log did to one keyspace.
@@ -53,7 +53,9 @@ impl Part {
             expected = record.index.next();
             part.records += 1;
             match record.kind {
-                RecordKind::Batch => part.push(ground, record.index, &record.payload)?,
+                RecordKind::Batch => {
+                    part.push(ground, record.index, record.time_us, &record.payload)?;
+                }
                 RecordKind::Catalog if record.index > ground.catalog_index => {
                     // A copy: the payload shares its memory with all that was read with it.
                     let payload = Bytes::copy_from_slice(&record.payload);
@@ -68,7 +70,14 @@ impl Part {
         Ok(part)
     }
 
-    fn push(&mut self, ground: &Ground<'_>, index: Index, payload: &[u8]) -> Result<()> {
+    fn push(
+        &mut self,
+        ground: &Ground<'_>,
+        index: Index,
+        time_us: u64,
+        payload: &[u8],
+    ) -> Result<()> {
+        let mut scratch = Vec::new();
         let mut last: Option<(KeyspaceId, &mut Written)> = None;
         for (position, operation) in (0..).zip(Operations::new(payload)) {
             let operation = operation.map_err(|_| malformed(ground.options, index))?;
@@ -86,14 +95,11 @@ impl Part {
                 written.span = Some((first, index));
             }
             if index > written.covered {
-                let (key, kind, value) = (operation.key, operation.kind, operation.value);
                 let version = Version { index, position };
-                written.bulk.push(Entry {
-                    key,
-                    version,
-                    kind,
-                    value,
-                });
+                match operation.to_table(version, time_us, &mut scratch) {
+                    TableWrite::Entry(entry) => written.bulk.push(entry),
+                    TableWrite::Range(range) => written.bulk.table().delete_range(range),
+                }
             }
             last = Some((keyspace, written));
         }

@@ -27,6 +27,7 @@ pub(super) fn empty_state() -> ManifestState {
         created_us: 1_577_836_800_000_000,
         next_segment: SegmentNumber(1),
         next_keyspace: KeyspaceId(1),
+        covered_time_us: 0,
         catalog_index: Index(0),
         keyspaces: BTreeMap::from([(KeyspaceId::DEFAULT, keyspace)]),
         log_files: BTreeMap::new(),
@@ -122,8 +123,10 @@ fn segment(input: &mut Input<'_>, number: u64) -> SegmentMeta {
         digest: u128::from(input.u64()) << 60,
         entries: 100,
         deletes: input.below(101),
+        range_deletes: input.below(3),
         smallest_key,
         largest_key,
+        is_endless: input.below(8) == 0,
         smallest_index: Index(index),
         largest_index: Index(index + input.below(5)),
     }

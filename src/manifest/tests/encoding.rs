@@ -18,8 +18,10 @@ fn any_segment() -> impl Strategy<Value = SegmentMeta> {
         digest: n.3,
         entries: n.4,
         deletes: n.5,
+        range_deletes: n.5 / 3,
         smallest_key: keys.0,
         largest_key: keys.1,
+        is_endless: n.6 % 2 == 1,
         smallest_index: Index(n.6),
         largest_index: Index(n.7),
     })

@@ -70,6 +70,7 @@ fn empty_state() -> ManifestState {
         created_us: 1_577_836_800_000_000,
         next_segment: SegmentNumber(1),
         next_keyspace: KeyspaceId(1),
+        covered_time_us: 0,
         catalog_index: Index(0),
         keyspaces: BTreeMap::from([(KeyspaceId::DEFAULT, keyspace)]),
         log_files: BTreeMap::new(),
@@ -84,8 +85,10 @@ fn segment(number: u64, key_bytes: usize) -> SegmentMeta {
         digest: u128::MAX / u128::from(number),
         entries: 100,
         deletes: 3,
+        range_deletes: 0,
         smallest_key: vec![b'a'; key_bytes],
         largest_key: vec![b'b'; key_bytes],
+        is_endless: false,
         smallest_index: Index(number),
         largest_index: Index(number + 4),
     }

@@ -120,7 +120,7 @@ fn a_segment_that_makes_no_sense_is_refused() {
     refused(&state, add(|meta| meta.deletes = 101), "deletions");
     refused(
         &state,
-        add(|meta| meta.largest_key = vec![b'b'; 65_537]),
+        add(|meta| meta.largest_key = vec![b'b'; 65_538]),
         "limit",
     );
     refused(

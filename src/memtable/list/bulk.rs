@@ -72,6 +72,12 @@ impl Bulk {
         }
     }
 
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Memtable> {
+        &self.table
+    }
+
     /// Copies an entry. Nobody sees it before [`Bulk::link`]. O(1).
     pub fn push(&mut self, entry: Entry<'_>) {
         if self.ready.is_empty() {

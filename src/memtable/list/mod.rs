@@ -48,6 +48,7 @@ use self::node::{Key, KeyVersion, Link};
 use self::search::{Gap, Led, Near};
 pub use self::walker::Walker;
 use super::hint;
+use super::ranges::Ranges;
 use crate::types::{Entry, EntryKind, Version};
 
 /// How a key was put in.
@@ -78,6 +79,7 @@ pub struct Memtable {
     /// Held by whoever splits a node of the index, for which nobody waits, or makes the first one.
     splitting: Apart<Mutex<()>>,
     entries: Apart<AtomicUsize>,
+    ranges: Ranges,
 }
 
 impl Memtable {
@@ -92,6 +94,7 @@ impl Memtable {
             index: Arena::new(),
             splitting: Apart(Mutex::new(())),
             entries: Apart(AtomicUsize::new(0)),
+            ranges: Ranges::default(),
         }
     }
 
@@ -104,7 +107,12 @@ impl Memtable {
     /// Bytes of memory in use, for keys, values and all that goes with them. O(1); never falls.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.nodes.bytes() + self.index.bytes()
+        self.nodes.bytes() + self.index.bytes() + self.range_bytes()
+    }
+
+    /// The deletions of ranges.
+    pub(super) fn ranges(&self) -> &Ranges {
+        &self.ranges
     }
 
     /// [`Memtable::insert`].

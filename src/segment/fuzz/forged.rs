@@ -7,9 +7,9 @@ use super::{FILE, KEYSPACE, NUMBER, STORE, build, damage_of, open, path, show};
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::segment::format::{
-    Extent, FOOTER_BYTES, FRAME_BYTES, Footer, HEADER_BYTES, Identity, Properties, SectionKind,
-    seal,
+    Extent, FOOTER_BYTES, FRAME_BYTES, Footer, HEADER_BYTES, Identity, SectionKind, seal,
 };
+use crate::segment::properties::Properties;
 use crate::segment::{Segment, SegmentOptions};
 use crate::testing::{Input, MemoryVfs, edit_bytes};
 use crate::types::{Index, SegmentMeta, Version};
@@ -131,18 +131,14 @@ fn meta_for(bytes: &[u8]) -> SegmentMeta {
         Properties::decode(bytes.get(from..at)?)
     };
     let properties = properties().unwrap_or_default();
-    SegmentMeta {
+    let mut meta = SegmentMeta {
         number: NUMBER,
         file_id: FILE,
         bytes: bytes.len() as u64,
-        digest: 0,
-        entries: properties.entries,
-        deletes: properties.deletes,
-        smallest_key: properties.smallest_key,
-        largest_key: properties.largest_key,
-        smallest_index: properties.smallest_index,
-        largest_index: properties.largest_index,
-    }
+        ..SegmentMeta::default()
+    };
+    properties.bound(&mut meta);
+    meta
 }
 
 /// Uses a file in every way there is; nothing panics, and nothing goes on for ever.

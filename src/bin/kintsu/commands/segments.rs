@@ -114,9 +114,10 @@ fn show_properties(properties: Option<&SegmentProperties>) -> Shown {
         return ("properties", String::new(), Value::Null);
     };
     let text = format!(
-        "{}, {}, records {} to {}, keys {} to {}",
+        "{}, {}, {}, records {} to {}, keys {} to {}",
         text::plural(properties.keys, "key"),
         text::plural(properties.deletes, "deletion"),
+        text::plural(properties.range_deletes.len() as u64, "range deletion"),
         properties.smallest_index,
         properties.largest_index,
         escape(&properties.smallest_key),
@@ -125,6 +126,8 @@ fn show_properties(properties: Option<&SegmentProperties>) -> Shown {
     let value = json!({
         "entries": properties.entries,
         "deletes": properties.deletes,
+        "range_deletes": properties.range_deletes.len(),
+        "expiring": properties.expiring,
         "keys": properties.keys,
         "key_bytes": properties.key_bytes,
         "value_bytes": properties.value_bytes,
