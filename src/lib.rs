@@ -20,7 +20,10 @@ pub mod wal;
 
 #[cfg(feature = "testing")]
 pub use api::Ticket;
-pub use api::{Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, salvage};
+pub use api::{
+    Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, Savepoint, Transaction,
+    TransactionRange, salvage,
+};
 pub use bytes::Bytes;
 pub use engine::{
     DEFAULT_KEYSPACE, Job, KeyspaceStatistics, RecoveryReport, Statistics, VerifyProgress,

@@ -44,7 +44,7 @@ impl Shared {
     }
 
     /// Whether every keyspace in which the batch merges knows how.
-    fn check_merges(&self, batch: &WriteBatch) -> Result<()> {
+    pub(crate) fn check_merges(&self, batch: &WriteBatch) -> Result<()> {
         let keyspaces = self.engine.keyspaces.load();
         for operation in batch.operations().flatten() {
             // One that is gone is met when the batch is written.
@@ -114,6 +114,14 @@ impl Options {
 }
 
 impl Db {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
     /// Opens the store in the folder `path` with the default options, creating it if there is none.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub(crate) mod fuzz;
 mod keyspace;
 mod range;
 mod salvage;
+mod transaction;
 mod view;
 
 pub use bounds::KeyRange;
@@ -17,4 +18,5 @@ pub use db::Ticket;
 pub use keyspace::Keyspace;
 pub use range::Range;
 pub use salvage::{SalvageReport, salvage};
+pub use transaction::{Savepoint, Transaction, TransactionRange};
 pub use view::ReadView;

@@ -44,6 +44,16 @@ impl Touched {
     }
 }
 
+/// A batch as it was, to go back to.
+#[derive(Clone, Debug)]
+pub(crate) struct Savepoint {
+    payload_bytes: usize,
+    operations: u32,
+    touched: Touched,
+    merges: bool,
+    refused: Option<Error>,
+}
+
 /// The most that an operation takes beside its key and value, in bytes.
 const ROOM_BYTES: usize = 32;
 
@@ -97,6 +107,26 @@ impl WriteBatch {
         self.touched = Touched::default();
         self.merges = false;
         self.refused = None;
+    }
+
+    /// Where it stands now.
+    pub(crate) fn savepoint(&self) -> Savepoint {
+        Savepoint {
+            payload_bytes: self.payload.len(),
+            operations: self.operations,
+            touched: self.touched.clone(),
+            merges: self.merges,
+            refused: self.refused.clone(),
+        }
+    }
+
+    /// Takes out what has been added since.
+    pub(crate) fn roll_back_to(&mut self, savepoint: &Savepoint) {
+        self.payload.truncate(savepoint.payload_bytes);
+        self.operations = savepoint.operations;
+        self.touched = savepoint.touched.clone();
+        self.merges = savepoint.merges;
+        self.refused = savepoint.refused.clone();
     }
 
     /// Whether there is a merge in it.

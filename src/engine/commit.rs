@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::engine::batch::{Operations, TableWrite};
 use crate::engine::catalog::CatalogOperation;
+use crate::engine::conflicts::ConflictWindow;
 use crate::engine::jobs::Job;
 use crate::engine::queue::Request;
 use crate::error::{Damage, Error, Result};
@@ -36,6 +37,8 @@ pub(crate) struct CommitState {
     log_stretch: u64,
     /// What writers should have waited for compaction and haven't yet.
     pub(crate) owed: Duration,
+    /// What transactions are held against.
+    window: ConflictWindow,
     /// Catalog changes applied but not yet in the manifest.
     pub(crate) catalog: Vec<(Index, Change)>,
 }
@@ -49,6 +52,7 @@ impl CommitState {
             log_stretch: 0,
             active_since,
             owed: Duration::ZERO,
+            window: ConflictWindow::default(),
             catalog: Vec::new(),
         }
     }
@@ -129,6 +133,34 @@ impl Engine {
     }
 
     fn commit_known(&self, state: &mut CommitState, group: &[Arc<Request>]) {
+        if !self.views.has_transactions() {
+            self.commit_valid(state, group);
+            state.window.forget(state.last_index);
+            return;
+        }
+        // Each is held against those before it, in this group too.
+        let mut valid = Vec::with_capacity(group.len());
+        let mut next = state.last_index;
+        for request in group {
+            let checked = request
+                .reads
+                .as_ref()
+                .map(|reads| state.window.check(reads));
+            if let Some(Err(conflict)) = checked {
+                request.complete(Err(conflict));
+                continue;
+            }
+            next = next.next();
+            state.window.push(next, request.clone());
+            valid.push(request.clone());
+        }
+        if !valid.is_empty() {
+            self.commit_valid(state, &valid);
+        }
+        state.window.truncate_after(state.last_index);
+    }
+
+    fn commit_valid(&self, state: &mut CommitState, group: &[Arc<Request>]) {
         let time_us = self.clock.wall_us().max(state.last_time_us);
         let first = state.last_index.next();
         if let Err(error) = self.log_group(group, first, time_us) {

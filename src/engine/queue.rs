@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::codec::payload_hash;
 use crate::engine::batch::{Touched, WriteBatch};
 use crate::engine::catalog::CatalogOperation;
+use crate::engine::conflicts::Reads;
 use crate::error::Result;
 use crate::types::{Durability, Index};
 use crate::wal::RecordKind;
@@ -37,6 +38,8 @@ pub(crate) struct Request {
     pub(crate) operations: u32,
     pub(crate) touched: Touched,
     pub(crate) durability: Durability,
+    /// What a transaction read, to be held against what has been written since.
+    pub(crate) reads: Option<Reads>,
     state: AtomicU8,
     outcome: Mutex<Option<Result<Index>>>,
     owner: Thread,
@@ -45,20 +48,25 @@ pub(crate) struct Request {
 impl Request {
     /// A batch on its way; its sizes have been checked.
     pub(crate) fn of_batch(batch: WriteBatch, durability: Durability) -> Result<Arc<Self>> {
+        Self::of_transaction(batch, durability, None)
+    }
+
+    /// A transaction's writes on their way, if nothing that it read is changed before.
+    pub(crate) fn of_transaction(
+        batch: WriteBatch,
+        durability: Durability,
+        reads: Option<Reads>,
+    ) -> Result<Arc<Self>> {
         let (payload, operations, touched) = batch.finish()?;
-        Ok(Self::new(
-            RecordKind::Batch,
-            payload,
-            operations,
-            touched,
-            durability,
-        ))
+        let request = Self::new(RecordKind::Batch, payload, operations, touched, durability);
+        Ok(Arc::new(Self { reads, ..request }))
     }
 
     /// A change of the catalog on its way; always synced.
     pub(crate) fn of_catalog(operation: &CatalogOperation) -> Arc<Self> {
         let (kind, payload) = (RecordKind::Catalog, operation.encode());
-        Self::new(kind, payload, 0, Touched::default(), Durability::Disk)
+        let touched = Touched::default();
+        Arc::new(Self::new(kind, payload, 0, touched, Durability::Disk))
     }
 
     fn new(
@@ -67,18 +75,19 @@ impl Request {
         operations: u32,
         touched: Touched,
         durability: Durability,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Self {
+        Self {
             kind,
             payload_hash: payload_hash(&payload),
             payload,
             operations,
             touched,
             durability,
+            reads: None,
             state: AtomicU8::new(WAITING),
             outcome: Mutex::new(None),
             owner: std::thread::current(),
-        })
+        }
     }
 
     /// Says how it went. The owner is woken by [`Queue::finish`], not here.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -59,6 +59,7 @@ struct Holders {
 pub(crate) struct Views {
     visible: AtomicU64,
     time_us: AtomicU64,
+    transactions: AtomicUsize,
     held: Mutex<BTreeMap<Index, Holders>>,
 }
 
@@ -103,6 +104,19 @@ impl Views {
         HeldPoint { views, point }
     }
 
+    /// Whether anybody may ask what has been written since it began.
+    #[inline]
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.transactions.load(Ordering::SeqCst) > 0
+    }
+
+    /// Holds the newest visible point for a transaction: from now on writes are remembered. One that was on
+    /// its way counts as forgotten, so the transaction may meet a conflict that is none.
+    pub(crate) fn begin_transaction(self: &Arc<Self>) -> OpenTransaction {
+        self.transactions.fetch_add(1, Ordering::SeqCst);
+        OpenTransaction(self.clone())
+    }
+
     /// What must stay readable from now on.
     pub(crate) fn boundaries(&self) -> Boundaries {
         let held = self.held.lock();
@@ -121,6 +135,16 @@ impl Views {
         let held = self.held.lock();
         let count = held.values().map(|holders| holders.count).sum();
         (count, held.keys().next().copied())
+    }
+}
+
+/// A transaction that isn't over.
+#[derive(Debug)]
+pub(crate) struct OpenTransaction(Arc<Views>);
+
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        self.0.transactions.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

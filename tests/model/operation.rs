@@ -90,6 +90,15 @@ pub enum Operation {
     HoldRange(Pick, Side, Side),
     AdvanceRange(Pick, Advance),
     LetRangeGo(Pick),
+    Begin,
+    TransactionGet(Pick, Pick, Pick),
+    TransactionRange(Pick, Pick, Side, Side, Vec<Advance>),
+    TransactionWrite(Pick, Change),
+    Savepoint(Pick),
+    RollBack(Pick),
+    Commit(Pick, Durability),
+    /// One read and one write, with nothing between.
+    Swap(Pick, Pick, bool),
     HoldKeyspace(Pick),
     UseHeldKeyspace(Pick),
     CheckAll,
@@ -219,7 +228,8 @@ impl Generator {
     }
 
     fn hold(&self, rng: &mut SeededRng) -> Operation {
-        match rng.below(16) {
+        match rng.below(30) {
+            16..30 => self.transaction(rng),
             0..3 => Operation::HoldView,
             3..6 => Operation::ReadView(pick(rng), pick(rng), self.side(rng), self.side(rng)),
             6 => Operation::LetViewGo(pick(rng)),
@@ -228,6 +238,23 @@ impl Generator {
             13 => Operation::LetRangeGo(pick(rng)),
             14 => Operation::HoldKeyspace(pick(rng)),
             _ => Operation::UseHeldKeyspace(pick(rng)),
+        }
+    }
+
+    fn transaction(&self, rng: &mut SeededRng) -> Operation {
+        match rng.below(14) {
+            0..2 => Operation::Begin,
+            2..4 => Operation::TransactionGet(pick(rng), pick(rng), self.key(rng)),
+            4..6 => {
+                let moves = (0..rng.below(4)).map(|_| advance(rng)).collect();
+                let (lower, upper) = (self.side(rng), self.side(rng));
+                Operation::TransactionRange(pick(rng), pick(rng), lower, upper, moves)
+            }
+            6..9 => Operation::TransactionWrite(pick(rng), self.change(rng)),
+            9 => Operation::Savepoint(pick(rng)),
+            10 => Operation::RollBack(pick(rng)),
+            11 => Operation::Swap(pick(rng), self.key(rng), rng.one_in(2)),
+            _ => Operation::Commit(pick(rng), durability(rng)),
         }
     }
 }

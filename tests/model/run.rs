@@ -12,6 +12,7 @@ use crate::support::driver::Driver;
 use crate::support::model::{self, Effect, Pair};
 use crate::support::store::{Machine, varied};
 use crate::support::workload::value;
+use crate::transaction::HeldTransaction;
 
 /// How often what was done.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Counts {
     operations: u64,
     records: u64,
     reads: u64,
+    commits: u64,
+    conflicts: u64,
     reopened: u64,
     power_lost: u64,
     records_lost: u64,
@@ -32,6 +35,8 @@ impl Counts {
         self.operations += other.operations;
         self.records += other.records;
         self.reads += other.reads;
+        self.commits += other.commits;
+        self.conflicts += other.conflicts;
         self.reopened += other.reopened;
         self.power_lost += other.power_lost;
         self.records_lost += other.records_lost;
@@ -51,6 +56,7 @@ pub struct Run {
     views: Vec<ReadView>,
     ranges: Vec<Held>,
     keyspaces: Vec<Keyspace>,
+    transactions: Vec<HeldTransaction>,
     /// What the disk will be like once the power has failed, if that is to happen.
     cut: Option<(u64, TearUnit)>,
     written: u64,
@@ -66,6 +72,7 @@ impl Run {
             views: Vec::new(),
             ranges: Vec::new(),
             keyspaces: Vec::new(),
+            transactions: Vec::new(),
             cut: None,
             written: 0,
             counts: Counts {
@@ -308,9 +315,91 @@ impl Run {
                 self.keyspaces.push(keyspace);
             }
             Operation::UseHeldKeyspace(pick) => self.use_held(*pick)?,
+            other => self.transact(other)?,
+        }
+        Ok(())
+    }
+
+    fn transact(&mut self, operation: &Operation) -> Result<()> {
+        match operation {
+            Operation::Begin => {
+                let held = HeldTransaction::begin(&self.driver)?;
+                self.transactions.push(held);
+            }
+            Operation::TransactionGet(transaction, keyspace, key) => {
+                let (place, key) = (self.live(*keyspace), key_of(*key));
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.get(&self.driver, place, &key)?;
+                }
+            }
+            Operation::TransactionRange(transaction, keyspace, lower, upper, moves) => {
+                let place = self.live(*keyspace);
+                let bounds = (lower.bound(key_of), upper.bound(key_of));
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.range(&self.driver, place, bounds, moves)?;
+                }
+            }
+            Operation::TransactionWrite(transaction, change) => {
+                let change = self.change(change);
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.write(&self.driver, change)?;
+                }
+            }
+            Operation::Savepoint(transaction) => {
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.savepoint();
+                }
+            }
+            Operation::RollBack(transaction) => {
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.roll_back();
+                }
+            }
+            Operation::Commit(transaction, durability) => {
+                if let Some(held) = take_one(&mut self.transactions, *transaction) {
+                    let committed = held.commit(&mut self.driver, *durability)?;
+                    self.counts.commits += u64::from(committed);
+                    self.counts.conflicts += u64::from(!committed);
+                }
+            }
+            Operation::Swap(keyspace, key, expected) => self.swap(*keyspace, *key, *expected)?,
             other => panic!("{other:?} is done elsewhere"),
         }
         Ok(())
+    }
+
+    /// Swaps what is there, or tries to swap what isn't.
+    fn swap(&mut self, keyspace: Pick, key: Pick, expected: bool) -> Result<()> {
+        self.written += 1;
+        let (place, key) = (self.live(keyspace), key_of(key));
+        let new = value(self.written, 20);
+        // What waits in the queue comes first, and may have changed it.
+        self.driver.step_all(kintsu::Job::Commit)?;
+        let found = self.driver.model.get(place, &key, self.driver.model.last);
+        let wanted = match expected {
+            true => found.clone(),
+            false => Some(b"something else".to_vec()),
+        };
+        let keyspace = self.keyspace(place)?;
+        let outcome = keyspace.compare_and_swap(&key, wanted.as_ref(), Some(&new));
+        let change = model::Change {
+            keyspace: place,
+            key,
+            effect: Effect::Put(new),
+        };
+        match outcome {
+            Ok(Err(other)) => {
+                assert!(!expected);
+                assert!(other.as_deref() == found.as_deref());
+                Ok(())
+            }
+            outcome => {
+                assert!(expected || outcome.is_err());
+                let outcome = outcome.map(drop);
+                let record = model::Record::Batch(vec![change]);
+                self.driver.note(record, Durability::Disk, outcome)
+            }
+        }
     }
 
     fn get(&self, keyspace: Pick, key: Pick) -> Result<()> {
@@ -510,6 +599,7 @@ impl Run {
         self.ranges.clear();
         self.views.clear();
         self.keyspaces.clear();
+        self.transactions.clear();
     }
 }
 

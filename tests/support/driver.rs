@@ -272,11 +272,11 @@ impl Driver {
     }
 }
 
-fn after(us: u64) -> Duration {
+pub fn after(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
-fn range<'a>(from: &'a [u8], to: &'a Option<Vec<u8>>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+pub fn range<'a>(from: &'a [u8], to: &'a Option<Vec<u8>>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
     let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
     (Bound::Included(from), to)
 }

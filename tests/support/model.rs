@@ -70,6 +70,8 @@ pub struct Model {
     pub clock_us: u64,
     /// The time of each record; of 0, which is none, as well.
     times: Vec<u64>,
+    /// Every record, the first one at 0.
+    pub records: Vec<Record>,
 }
 
 impl Default for Model {
@@ -88,6 +90,7 @@ impl Default for Model {
             maybe: Vec::new(),
             clock_us: 0,
             times: vec![0],
+            records: Vec::new(),
         }
     }
 }
@@ -130,6 +133,7 @@ impl Model {
     fn apply(&mut self, record: &Record, time_us: u64) {
         self.last += 1;
         self.times.push(time_us);
+        self.records.push(record.clone());
         let index = self.last;
         match record {
             Record::Batch(changes) => {
@@ -169,6 +173,7 @@ impl Model {
         }
         self.last = last;
         self.times.truncate(last as usize + 1);
+        self.records.truncate(last as usize);
         self.process = last;
         self.disk = last;
     }
