@@ -21,7 +21,7 @@ pub mod wal;
 #[cfg(feature = "testing")]
 pub use api::Ticket;
 pub use api::{
-    Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, Savepoint, Transaction,
+    BulkLoad, Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, Savepoint, Transaction,
     TransactionRange, salvage,
 };
 pub use bytes::Bytes;

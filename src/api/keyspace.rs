@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::api::bounds::KeyRange;
 use crate::api::db::Shared;
 use crate::api::{Db, Range, ReadView};
-use crate::engine::{Effect, Expiry, Tree, WriteBatch, microseconds};
+use crate::engine::{Effect, Engine, Expiry, Tree, WriteBatch, microseconds};
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::types::{Durability, KeyspaceId};
@@ -34,6 +34,10 @@ impl Keyspace {
     /// Its tree, also once it has been dropped.
     pub(super) fn any_tree(&self) -> &Arc<Tree> {
         &self.tree
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
     }
 
     pub(crate) fn id(&self) -> KeyspaceId {

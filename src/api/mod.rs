@@ -2,6 +2,7 @@
 
 mod batch;
 mod bounds;
+mod bulk_load;
 mod db;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
@@ -12,6 +13,7 @@ mod transaction;
 mod view;
 
 pub use bounds::KeyRange;
+pub use bulk_load::BulkLoad;
 pub use db::Db;
 #[cfg(feature = "testing")]
 pub use db::Ticket;

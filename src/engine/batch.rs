@@ -31,7 +31,7 @@ pub(crate) struct Touched {
 }
 
 impl Touched {
-    fn insert(&mut self, keyspace: KeyspaceId) {
+    pub(crate) fn insert(&mut self, keyspace: KeyspaceId) {
         match self.first {
             None => self.first = Some(keyspace),
             Some(first) if first == keyspace || self.more.contains(&keyspace) => {}

@@ -106,9 +106,9 @@ impl Engine {
 
     fn commit_group(&self, state: &mut CommitState, group: &[Arc<Request>]) {
         let bytes = group.iter().map(|request| request.payload.len()).sum();
-        let ready = self
-            .check_writable()
-            .and_then(|()| self.make_room(state, bytes));
+        let loads = group.iter().any(|request| request.kind == RecordKind::Load);
+        let writable = self.check_writable();
+        let ready = writable.and_then(|()| self.make_room(state, bytes, loads));
         if let Err(error) = ready {
             return fail_group(group, &error);
         }
@@ -232,6 +232,7 @@ impl Engine {
                 state.catalog.push((index, change));
                 Ok(())
             }
+            RecordKind::Load => self.apply_load(state, index, time_us, request),
             _ => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::engine::Engine;
+use crate::engine::tree::Tree;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::segment::Segment;
@@ -39,6 +40,11 @@ impl Compactions {
         let task = Arc::new(task);
         self.running.push(task.clone());
         Some(task)
+    }
+
+    /// Whether a task of this tree is at work.
+    pub(crate) fn is_busy(&self, tree: &Tree) -> bool {
+        self.running.iter().any(|task| task.tree.id == tree.id)
     }
 
     fn release(&mut self, task: &Arc<Task>) {
@@ -162,6 +168,7 @@ impl Engine {
                 state.add_segment(task.target, segment);
             }
         });
+        drop(manifest);
         self.garbage.lock().extend(garbage);
         let mut compactions = self.compactions.lock();
         removed.iter().for_each(|number| {

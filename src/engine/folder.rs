@@ -148,16 +148,18 @@ fn kind_of(name: &str) -> Kind {
     if ours { Kind::Data } else { Kind::Foreign }
 }
 
-/// The next free segment number, and the files that nothing names: segments never published and
+/// The next free segment number, and the files that neither the manifest nor a record names: segments never published and
 /// temporary files. They are removed by the first reclaim.
 pub(super) fn survey(
     options: &Options,
     state: &ManifestState,
+    loaded: &HashSet<SegmentNumber>,
 ) -> Result<(SegmentNumber, Vec<String>)> {
     let named: HashSet<String> = state
         .keyspaces
         .values()
         .flat_map(|keyspace| keyspace.segments.keys())
+        .chain(loaded)
         .map(|number| crate::segment::file_name(*number))
         .collect();
     let mut next = state.next_segment.0;

@@ -82,12 +82,14 @@ impl Pressure {
 impl Engine {
     /// Looks again how far compaction is behind.
     pub(crate) fn update_pressure(&self) {
-        let level0 = |state: &TreeState| state.levels.first().map_or(0, Vec::len);
         let keyspaces = self.keyspaces.load();
         // What damage keeps from being compacted must not slow everybody's writes as well.
         let stuck = self.compactions.lock().stuck.clone();
         let trees = keyspaces.trees().filter(|tree| !stuck.contains(&tree.id));
-        let most = trees.map(|tree| tree.with(level0)).max().unwrap_or(0);
+        let most = trees
+            .map(|tree| tree.with(TreeState::level0_runs))
+            .max()
+            .unwrap_or(0);
         self.pressure.level0.store(most, Ordering::Release);
     }
 

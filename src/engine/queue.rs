@@ -14,8 +14,9 @@ use crate::codec::payload_hash;
 use crate::engine::batch::{Touched, WriteBatch};
 use crate::engine::catalog::CatalogOperation;
 use crate::engine::conflicts::Reads;
+use crate::engine::load::Cargo;
 use crate::error::Result;
-use crate::types::{Durability, Index};
+use crate::types::{Durability, Index, KeyspaceId};
 use crate::wal::RecordKind;
 
 const WAITING: u8 = 0;
@@ -40,6 +41,8 @@ pub(crate) struct Request {
     pub(crate) durability: Durability,
     /// What a transaction read, to be held against what has been written since.
     pub(crate) reads: Option<Reads>,
+    /// Segments that the record loads.
+    pub(crate) cargo: Cargo,
     state: AtomicU8,
     outcome: Mutex<Option<Result<Index>>>,
     owner: Thread,
@@ -69,6 +72,20 @@ impl Request {
         Arc::new(Self::new(kind, payload, 0, touched, Durability::Disk))
     }
 
+    /// A record that brings segments, which its leader takes.
+    pub(super) fn of_cargo(
+        kind: RecordKind,
+        payload: Vec<u8>,
+        keyspace: KeyspaceId,
+        durability: Durability,
+        cargo: Cargo,
+    ) -> Arc<Self> {
+        let mut touched = Touched::default();
+        touched.insert(keyspace);
+        let request = Self::new(kind, payload, 0, touched, durability);
+        Arc::new(Self { cargo, ..request })
+    }
+
     fn new(
         kind: RecordKind,
         payload: Vec<u8>,
@@ -84,6 +101,7 @@ impl Request {
             touched,
             durability,
             reads: None,
+            cargo: Cargo::default(),
             state: AtomicU8::new(WAITING),
             outcome: Mutex::new(None),
             owner: std::thread::current(),

@@ -1,7 +1,6 @@
 //! Open: manifest, segments, log, replay. Nothing is written: every cut that recovery decides on is made
 //! durable by the first write after it, so an open needs no room and can be cut short at any point.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -27,7 +26,7 @@ use crate::manifest::{
 use crate::options::{Background, Options, Progress};
 use crate::segment::{BlockCache, Segment};
 use crate::types::{
-    Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, Term,
+    Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentMeta, SegmentNumber, StoreId, Term,
 };
 use crate::vfs::Lock;
 use crate::wal::{DamagePolicy, Log, LogAccess, LogOptions, LogRegistry, LogReport, LogSetup};
@@ -129,7 +128,12 @@ impl Engine {
         report.damage.extend(log_report.damage);
 
         let mut replay = Replay::new(options, &state, keyspaces);
-        replay.run(&log, covered)?;
+        let opener = |meta: &SegmentMeta| {
+            let (vfs, cache) = (options.vfs.clone(), cache.clone());
+            Segment::open(vfs, &options.path, state.store_id, meta, cache)
+        };
+        replay.run(&log, covered, &opener)?;
+        report.damage.append(&mut replay.damage);
         report.records_replayed = replay.records;
         if options.read_only {
             check_still_current(options, position)?;
@@ -161,7 +165,7 @@ impl Engine {
             .max(highest_covered)
             .max(state.catalog_index);
         log.skip_to(last_index.next());
-        let (next_segment, orphans) = survey(options, state)?;
+        let (next_segment, orphans) = survey(options, state, &replay.loaded)?;
         let views = Arc::new(Views::default());
         let last_time_us = log.last_time_us().max(state.covered_time_us);
         views.advance(last_index, last_time_us);
@@ -183,7 +187,7 @@ impl Engine {
             views,
             cache,
             next_segment: AtomicU64::new(next_segment.0),
-            generations: Mutex::new(VecDeque::new()),
+            generations: Mutex::new(replay.generations),
             flushing: Mutex::new(()),
             compactions: Mutex::new(Compactions::default()),
             pressure: Pressure::default(),

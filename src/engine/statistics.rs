@@ -86,7 +86,7 @@ impl Engine {
 
 fn of_tree(tree: &Arc<super::Tree>) -> KeyspaceStatistics {
     let state = tree.load();
-    let tables = || std::iter::once(&state.active).chain(&state.frozen);
+    let tables = || state.memtables();
     let used = state
         .levels
         .iter()

@@ -19,7 +19,7 @@ use super::format::{
 use super::index::BlockIndex;
 use super::properties::Properties;
 use crate::error::{Damage, Error, Result};
-use crate::types::{FileId, Found, KeyspaceId, RangeDeletes, SegmentMeta, StoreId, Version};
+use crate::types::{FileId, Found, Index, KeyspaceId, RangeDeletes, SegmentMeta, StoreId, Version};
 use crate::vfs::{Access, File, Vfs};
 
 /// The file under a segment: reads, and the words for what is wrong with it.
@@ -244,6 +244,10 @@ impl Segment {
         {
             return Ok(None);
         }
+        if at.index < self.meta.loaded_at {
+            return Ok(None);
+        }
+        let at = self.stored(at);
         let number = self.index.find(key, at);
         if number >= self.index.blocks() {
             return Ok(None);
@@ -251,10 +255,27 @@ impl Segment {
         let block = self.block(number)?;
         let found = self.checked(number, block.find(key, at))?;
         Ok(found.map(|entry| Found {
-            version: entry.version,
+            version: self.meta.version(entry.version),
             kind: entry.kind,
             value: block.into_value(&entry),
         }))
+    }
+
+    /// The version in the file that is the newest which a reader of `version` may see.
+    #[inline]
+    pub(super) fn stored(&self, version: Version) -> Version {
+        match self.meta.loaded_at {
+            Index(0) => version,
+            _ => Version::MAX,
+        }
+    }
+
+    /// Gives a segment that was written before its record the record's index, and with it its versions.
+    #[must_use]
+    pub fn loaded_at(mut self, index: Index) -> Self {
+        self.meta.loaded_at = index;
+        self.properties.bound(&mut self.meta);
+        self
     }
 
     /// A cursor over all of it, placed nowhere. It keeps the segment open.

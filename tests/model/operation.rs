@@ -75,6 +75,8 @@ pub enum Operation {
     Sync,
     Flush,
     Compact(Pick, Side, Side),
+    /// Keyspace, keys, bytes of each value.
+    Load(Pick, Vec<Pick>, u32),
     Step(Job),
     /// Each job in this order until it finds nothing to do.
     AllJobs([Job; 6]),
@@ -157,6 +159,10 @@ impl Generator {
             0 => self.write(rng),
             1 => catalog(rng),
             2 if rng.one_in(12) => Operation::Compact(pick(rng), self.side(rng), self.side(rng)),
+            2 if rng.one_in(16) => {
+                let keys = (0..rng.below(40)).map(|_| self.key(rng)).collect();
+                Operation::Load(pick(rng), keys, rng.below(self.bytes) as u32)
+            }
             2 => job(rng),
             3 => self.read(rng),
             4 => self.hold(rng),

@@ -1,6 +1,6 @@
 //! Does a run's operations on the store and on the model, and compares.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use kintsu::testing::TearUnit;
@@ -132,6 +132,7 @@ impl Run {
             Operation::Drop(pick) => self.drop_keyspace(*pick)?,
             Operation::Sync => self.driver.sync()?,
             Operation::Flush => self.driver.flush()?,
+            Operation::Load(keyspace, keys, bytes) => self.load(*keyspace, keys, *bytes)?,
             Operation::Compact(keyspace, lower, upper) => {
                 self.compact(*keyspace, *lower, *upper)?
             }
@@ -226,6 +227,21 @@ impl Run {
         let live = self.driver.model.live(self.driver.model.last);
         let at = (usize::from(pick) % (live.len() + 2)).saturating_sub(2);
         live[at]
+    }
+
+    fn load(&mut self, keyspace: Pick, keys: &[Pick], bytes: u32) -> Result<()> {
+        let place = self.live(keyspace);
+        let keys: BTreeSet<Vec<u8>> = keys.iter().map(|key| key_of(*key)).collect();
+        let changes = keys.into_iter().map(|key| {
+            self.written += 1;
+            model::Change {
+                keyspace: place,
+                key,
+                effect: Effect::Put(value(self.written, bytes as usize)),
+            }
+        });
+        let changes = changes.collect();
+        self.driver.load(changes)
     }
 
     fn compact(&mut self, keyspace: Pick, lower: Side, upper: Side) -> Result<()> {

@@ -233,7 +233,9 @@ impl HeldTransaction {
         driver.settle();
         let since = &driver.model.records[at as usize..];
         let changed = since.iter().any(|record| match record {
-            Record::Create(_) | Record::Drop(_) => !keys.is_empty() || !ranges.is_empty(),
+            Record::Load(_) | Record::Create(_) | Record::Drop(_) => {
+                !keys.is_empty() || !ranges.is_empty()
+            }
             Record::Batch(changes) => changes.iter().any(|change| hits(change, &keys, &ranges)),
         });
         match outcome {

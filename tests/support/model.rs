@@ -36,6 +36,8 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     Batch(Vec<Change>),
+    /// Puts of ascending keys in one keyspace.
+    Load(Vec<Change>),
     Create(String),
     Drop(usize),
 }
@@ -136,7 +138,7 @@ impl Model {
         self.records.push(record.clone());
         let index = self.last;
         match record {
-            Record::Batch(changes) => {
+            Record::Batch(changes) | Record::Load(changes) => {
                 for change in changes {
                     self.keyspaces[change.keyspace].change(index, change);
                 }
