@@ -26,8 +26,8 @@ pub use api::{
 };
 pub use bytes::Bytes;
 pub use engine::{
-    DEFAULT_KEYSPACE, Job, KeyspaceStatistics, RecoveryReport, Statistics, VerifyProgress,
-    VerifyReport, WriteBatch, verify,
+    Activity, DEFAULT_KEYSPACE, Job, KeyspaceStatistics, Latencies, RecoveryReport, Statistics,
+    VerifyProgress, VerifyReport, WriteBatch, verify,
 };
 pub use error::{Damage, Error, Reaction, Result};
 pub use operator::{Append, Counter, MergeOperator};

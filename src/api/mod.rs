@@ -7,6 +7,7 @@ mod db;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod keyspace;
+mod keyspaces;
 mod range;
 mod salvage;
 mod transaction;

@@ -147,6 +147,7 @@ impl Engine {
                 .as_ref()
                 .map(|reads| state.window.check(reads));
             if let Some(Err(conflict)) = checked {
+                self.metrics.conflicts.add(1);
                 request.complete(Err(conflict));
                 continue;
             }
@@ -207,10 +208,17 @@ impl Engine {
         };
         let end = appended.inspect_err(|error| self.latch_if_final(error))?;
         if durability == Durability::Disk {
+            let _span = tracing::trace_span!("sync", records = group.len()).entered();
+            let begun = self.clock.elapsed();
             self.log
                 .sync_to(end)
                 .inspect_err(|error| self.latch_if_final(error))?;
+            let taken = self.clock.elapsed().saturating_sub(begun);
+            self.metrics.syncs.add(taken);
         }
+        let bytes: usize = group.iter().map(|request| request.payload.len()).sum();
+        self.metrics.records.add(group.len() as u64);
+        self.metrics.record_bytes.add(bytes as u64);
         Ok(())
     }
 

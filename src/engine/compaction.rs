@@ -96,7 +96,16 @@ impl Engine {
     }
 
     fn compact(&self, task: &Task) -> Result<()> {
+        let _span = tracing::debug_span!(
+            "compaction",
+            keyspace = task.tree.name,
+            from = task.from,
+            to = task.target,
+            segments = task.inputs().count(),
+        )
+        .entered();
         if task.is_move(&self.views.boundaries()) {
+            self.metrics.moves.add(1);
             return self.publish_move(task);
         }
         let mut built = Vec::new();
@@ -116,6 +125,13 @@ impl Engine {
 
     fn compact_into(&self, task: &Task, built: &mut Vec<SegmentMeta>) -> Result<()> {
         self.merge_segments(task, built)?;
+        let (read, written) = (
+            task.inputs().map(|s| s.meta().bytes).sum(),
+            built.iter().map(|meta| meta.bytes).sum(),
+        );
+        self.metrics.compactions.add(1);
+        self.metrics.compaction_bytes_read.add(read);
+        self.metrics.compaction_bytes_written.add(written);
         self.sync_folder()?;
         let opened = built
             .iter()

@@ -98,6 +98,10 @@ impl Engine {
     /// Waits until another generation may be frozen; a full disk ends the wait with an error.
     fn wait_for_room(&self) -> Result<()> {
         let blocked = || self.generations.lock().len() >= GENERATIONS_MAX;
+        if !blocked() {
+            return Ok(());
+        }
+        let begun = self.clock.elapsed();
         while blocked() {
             self.check_writable()?;
             if self.options.background == Background::Manual {
@@ -108,6 +112,8 @@ impl Engine {
                 self.signals.wait_for_room(blocked)?;
             }
         }
+        let taken = self.clock.elapsed().saturating_sub(begun);
+        self.metrics.flush_waits.add(taken);
         Ok(())
     }
 
@@ -202,6 +208,7 @@ impl Engine {
         generation: &Generation,
         built: &mut Vec<(Arc<Tree>, SegmentMeta)>,
     ) -> Result<()> {
+        let _span = tracing::debug_span!("flush", through = generation.covered.0).entered();
         // Before anything of this generation is published the log must hold all of it: else a crash
         // could keep a batch's half in this segment and lose the other half.
         self.log.sync()?;
@@ -213,6 +220,8 @@ impl Engine {
                 continue;
             }
             if let Some(meta) = self.build_segment(tree, table)? {
+                self.metrics.flushes.add(1);
+                self.metrics.flush_bytes.add(meta.bytes);
                 built.push((tree.clone(), meta));
             }
         }

@@ -14,6 +14,7 @@ mod folder;
 mod jobs;
 mod load;
 mod merge;
+mod metrics;
 mod pressure;
 mod queue;
 mod recovery;
@@ -47,6 +48,8 @@ use flush::Generation;
 pub use jobs::Job;
 pub(crate) use jobs::Signals;
 pub(crate) use load::Loading;
+use metrics::Metrics;
+pub use metrics::{Activity, Latencies};
 use pressure::Pressure;
 pub(crate) use queue::{Queue, Request};
 pub use recovery::RecoveryReport;
@@ -62,7 +65,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::segment::{BlockCache, Segment};
-use crate::types::{Index, SegmentNumber, StoreId};
+use crate::types::{Index, Lsn, SegmentNumber, StoreId};
 use crate::vfs::Lock;
 use crate::wal::Log;
 
@@ -88,6 +91,9 @@ pub(crate) struct Engine {
     flushing: Mutex<()>,
     compactions: Mutex<Compactions>,
     pressure: Pressure,
+    metrics: Metrics,
+    /// Where the log ended when the store was opened.
+    log_begun_at: Lsn,
     /// Keyspaces dropped whose segments the manifest still names.
     dropped: Mutex<Vec<(Index, Arc<Tree>)>>,
     /// Segments that the manifest no longer names, until their last reader has gone.
@@ -134,6 +140,7 @@ impl Engine {
             Error::OutcomeUnknown { cause } | Error::Poisoned { cause } => cause.clone(),
             other => other.to_string().into(),
         };
+        tracing::error!(%error, "the store takes no more writes");
         self.latched.get_or_init(|| cause);
         self.signals.wake_all();
     }

@@ -14,6 +14,7 @@ use crate::engine::catalog::{decode_options, encode_options};
 use crate::engine::commit::CommitState;
 use crate::engine::compaction::Compactions;
 use crate::engine::folder::{prepare_folder, survey};
+use crate::engine::metrics::Metrics;
 use crate::engine::pressure::Pressure;
 use crate::engine::replay::Replay;
 use crate::engine::tree::Tree;
@@ -90,6 +91,8 @@ impl Engine {
         options.validate()?;
         let clock = options.clock.clone();
         let started = clock.elapsed();
+        let span = tracing::info_span!("open", path = %options.path.display());
+        let entered = span.enter();
         let (mut races, mut doubts) = (0, 0);
         let (engine, mut report) = loop {
             match Self::open_once(&options) {
@@ -102,6 +105,16 @@ impl Engine {
         };
         let duration: Duration = clock.elapsed().saturating_sub(started);
         report.duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        for damage in &report.damage {
+            tracing::warn!(%damage, "damage that is tolerated or costs nothing");
+        }
+        tracing::info!(
+            records_replayed = report.records_replayed,
+            torn_bytes = report.torn_bytes,
+            duration_us = report.duration_us,
+            "open"
+        );
+        drop(entered);
         let engine = Arc::new(engine);
         engine.start_threads().inspect_err(|_| engine.abandon())?;
         Ok((engine, report))
@@ -166,6 +179,7 @@ impl Engine {
             .max(state.catalog_index);
         log.skip_to(last_index.next());
         let (next_segment, orphans) = survey(options, state, &replay.loaded)?;
+        let log_begun_at = log.end_lsn();
         let views = Arc::new(Views::default());
         let last_time_us = log.last_time_us().max(state.covered_time_us);
         views.advance(last_index, last_time_us);
@@ -191,6 +205,8 @@ impl Engine {
             flushing: Mutex::new(()),
             compactions: Mutex::new(Compactions::default()),
             pressure: Pressure::default(),
+            metrics: Metrics::default(),
+            log_begun_at,
             dropped: Mutex::new(replay.dropped),
             garbage: Mutex::new(Vec::new()),
             orphans: Mutex::new(orphans),

@@ -3,9 +3,21 @@
 use std::sync::Arc;
 
 use crate::engine::Engine;
+use crate::engine::metrics::Activity;
 use crate::types::{Index, Lsn, StoreId};
 
 /// Numbers of a whole store at one moment.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let db = kintsu::Db::open(folder.path())?;
+/// db.put("key", "value")?;
+/// let statistics = db.statistics();
+/// assert_eq!(statistics.activity.records, 1);
+/// assert_eq!(statistics.activity.syncs.count, 1);
+/// assert_eq!(statistics.keyspaces[0].memtable_entries, 1);
+/// # Ok::<(), kintsu::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
@@ -29,8 +41,8 @@ pub struct Statistics {
     pub views: usize,
     /// The lowest index that one of them holds; what it sees can't be compacted away.
     pub oldest_view: Option<Index>,
-    /// What writers have been made to wait for compaction since the open, in microseconds.
-    pub write_delay_us: u64,
+    /// What it has done since it was opened.
+    pub activity: Activity,
     /// Why the store takes no more writes, if so.
     pub latched: Option<String>,
     /// What the last flush or compaction met, until one succeeds.
@@ -59,6 +71,22 @@ pub struct KeyspaceStatistics {
     pub filter_bytes: u64,
     /// Entries in segments, old versions and deletions included.
     pub segment_entries: u64,
+    /// Range deletions in segments, cut where they overlap.
+    pub range_deletes: u64,
+    /// Tables that a read may have to look at: memtables, runs of level 0, levels. What filters and bounds
+    /// leave of them is less.
+    pub read_amplification: usize,
+}
+
+impl KeyspaceStatistics {
+    /// Bytes in all levels for each byte in the last one that has any: what old versions and deletions
+    /// may take at most, give or take what is new; `None` without segments.
+    #[must_use]
+    pub fn space_amplification(&self) -> Option<f64> {
+        let last = *self.level_bytes.last()?;
+        let all: u64 = self.level_bytes.iter().sum();
+        (last > 0).then(|| all as f64 / last as f64)
+    }
 }
 
 impl Engine {
@@ -76,7 +104,9 @@ impl Engine {
             generations_waiting: self.generations.lock().len(),
             views,
             oldest_view,
-            write_delay_us: self.pressure.waited_us(),
+            activity: self
+                .metrics
+                .read(self.log.end_lsn().0.saturating_sub(self.log_begun_at.0)),
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
             keyspaces: keyspaces.trees().map(of_tree).collect(),
@@ -104,5 +134,15 @@ fn of_tree(tree: &Arc<super::Tree>) -> KeyspaceStatistics {
             .segments()
             .map(|(_, segment)| segment.meta().entries)
             .sum(),
+        range_deletes: state.segments().map(|(_, s)| s.meta().range_deletes).sum(),
+        read_amplification: 1
+            + state.frozen.len()
+            + state.level0_runs()
+            + state
+                .levels
+                .iter()
+                .skip(1)
+                .filter(|level| !level.is_empty())
+                .count(),
     }
 }

@@ -38,6 +38,8 @@ fn dispatch(command: &Command, console: &mut Console) -> Outcome {
         Command::Stat(arguments) => commands::stat::run(arguments, console),
         Command::Verify(arguments) => commands::verify::run(arguments, console),
         Command::Salvage(arguments) => commands::salvage::run(arguments, console),
+        Command::Compact(arguments) => commands::compact::run(arguments, console),
+        Command::Bench(arguments) => commands::bench::run(arguments, console),
         Command::Log(arguments) => commands::log::run(arguments, console),
         Command::Segments(arguments) => commands::segments::run(arguments, console),
         Command::Manifest(arguments) => commands::manifest::run(arguments, console),

@@ -5,8 +5,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completions, count, delete, demo, export, get, keyspaces, load, log, manifest, put, salvage,
-    scan, segments, stat, verify,
+    bench, compact, completions, count, delete, demo, export, get, keyspaces, load, log, manifest,
+    put, salvage, scan, segments, stat, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -62,6 +62,10 @@ pub enum Command {
     Verify(verify::Arguments),
     /// Copy what is readable of a damaged store into a new one
     Salvage(salvage::Arguments),
+    /// Compact a range, or all, of a keyspace
+    Compact(compact::Arguments),
+    /// Measure how fast a new store is here, with latencies
+    Bench(bench::Arguments),
     /// Show the log as it is on disk, damaged or not
     Log(log::Arguments),
     /// Show the segments as they are on disk, damaged or not

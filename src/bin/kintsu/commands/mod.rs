@@ -1,5 +1,7 @@
 //! The subcommands: each has its `Arguments` and a `run`.
 
+pub mod bench;
+pub mod compact;
 pub mod completions;
 pub mod count;
 pub mod delete;

@@ -128,7 +128,8 @@ fn tell_keyspaces(console: &mut Console, keyspaces: &[KeyspaceStatistics]) -> Ou
             .level_segments
             .iter()
             .zip(&keyspace.level_bytes)
-            .enumerate();
+            .enumerate()
+            .filter(|(_, (segments, _))| **segments > 0);
         for (level, (segments, bytes)) in levels {
             let size = text::bytes(*bytes);
             writeln!(console, "{:<24} {level:>6} {segments:>9} {size:>11}", "")?;
@@ -146,6 +147,9 @@ fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
             "level_segments": keyspace.level_segments,
             "level_bytes": keyspace.level_bytes,
             "segment_entries": keyspace.segment_entries,
+            "range_deletes": keyspace.range_deletes,
+            "read_amplification": keyspace.read_amplification,
+            "space_amplification": keyspace.space_amplification(),
         })
     };
     json!({
