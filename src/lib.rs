@@ -20,10 +20,10 @@ pub mod wal;
 
 #[cfg(feature = "testing")]
 pub use api::Ticket;
-pub use api::{Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, salvage};
+pub use api::{Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, Subscription, salvage};
 pub use bytes::Bytes;
 pub use engine::{
-    DEFAULT_KEYSPACE, Job, KeyspaceStatistics, RecoveryReport, Statistics, VerifyProgress,
+    DEFAULT_KEYSPACE, FeedChange, FeedKeyspace, FeedRecord, Job, KeyspaceStatistics, RecoveryReport, Statistics, VerifyProgress,
     VerifyReport, WriteBatch, verify,
 };
 pub use error::{Damage, Error, Reaction, Result};

@@ -1,4 +1,4 @@
-//! The standalone store as its users see it: [`Db`], [`Keyspace`], [`ReadView`], [`Range`].
+//! The standalone store as its users see it: [`Db`], [`Keyspace`], [`ReadView`], [`Range`], [`Subscription`].
 
 mod batch;
 mod bounds;
@@ -8,6 +8,7 @@ pub(crate) mod fuzz;
 mod keyspace;
 mod range;
 mod salvage;
+mod subscription;
 mod view;
 
 pub use bounds::KeyRange;
@@ -17,4 +18,5 @@ pub use db::Ticket;
 pub use keyspace::Keyspace;
 pub use range::Range;
 pub use salvage::{SalvageReport, salvage};
+pub use subscription::Subscription;
 pub use view::ReadView;

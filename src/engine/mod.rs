@@ -2,16 +2,19 @@
 //!
 //! Locks, in the order in which they may be taken: `commit` (the leader's), `flushing` (one flush at a
 //! time), `compactions` (to choose or end one; none is held while it runs), `manifest` (publishing),
-//! `generations`. Readers take none of them.
+//! `generations`. Readers take none of them. A purge holds `flushing` and the pins, and the feed's
+//! subscribers wake under a lock of their own, which is the last to be taken.
 
 mod batch;
 mod catalog;
 mod commit;
 mod compaction;
+mod feed;
 mod flush;
 mod folder;
 mod jobs;
 mod merge;
+mod pins;
 mod pressure;
 mod queue;
 mod recovery;
@@ -40,9 +43,13 @@ pub use catalog::DEFAULT_KEYSPACE;
 pub(crate) use catalog::{CatalogOperation, Keyspaces, check_name, encode_options, microseconds};
 use commit::CommitState;
 use compaction::Compactions;
+pub(crate) use feed::Subscriber;
+pub use feed::{FeedChange, FeedKeyspace, FeedRecord};
+use feed::Feed;
 use flush::Generation;
 pub use jobs::Job;
 pub(crate) use jobs::Signals;
+use pins::Pins;
 use pressure::Pressure;
 pub(crate) use queue::{Queue, Request};
 pub use recovery::RecoveryReport;
@@ -76,6 +83,8 @@ pub(crate) struct Engine {
     pub(crate) queue: Queue,
     commit: Mutex<CommitState>,
     pub(crate) views: Arc<Views>,
+    feed: Feed,
+    pins: Arc<Pins>,
     cache: Arc<BlockCache>,
     next_segment: AtomicU64,
     /// Frozen memtables, oldest first, each a step of the log that one flush makes durable.
@@ -131,6 +140,7 @@ impl Engine {
         };
         self.latched.get_or_init(|| cause);
         self.signals.wake_all();
+        self.feed.wake_all();
     }
 
     /// Latches if the error means that what was written before can't be believed any more.
@@ -176,6 +186,7 @@ impl Engine {
             // Best effort: nothing more was promised.
             let _ = self.log.sync();
         }
+        self.feed.end();
         self.lock.lock().take();
     }
 
@@ -200,6 +211,7 @@ impl Engine {
             self.log.close()
         });
         self.closed.store(true, Ordering::Release);
+        self.feed.end();
         self.lock.lock().take();
         ended
     }

@@ -14,6 +14,7 @@ use crate::engine::catalog::{DEFAULT_KEYSPACE, Keyspaces};
 use crate::engine::catalog::{decode_options, encode_options};
 use crate::engine::commit::CommitState;
 use crate::engine::compaction::Compactions;
+use crate::engine::feed::Feed;
 use crate::engine::folder::{prepare_folder, survey};
 use crate::engine::pressure::Pressure;
 use crate::engine::replay::Replay;
@@ -166,7 +167,9 @@ impl Engine {
         let last_time_us = log.last_time_us().max(state.covered_time_us);
         views.advance(last_index, last_time_us);
         // What was replayed counts towards the next flush as if it had been written just now.
-        let active_since = Lsn(log.end_lsn().0.saturating_sub(log.bytes_retained()));
+        let lowest_covered = state.keyspaces.values().map(|k| k.covered).min();
+        let replayed_bytes = log.bytes_above(lowest_covered.unwrap_or_default());
+        let active_since = Lsn(log.end_lsn().0.saturating_sub(replayed_bytes));
         let mut commit = CommitState::new(last_index, last_time_us, active_since);
         commit.catalog = replay.catalog;
         let engine = Self {
@@ -181,6 +184,8 @@ impl Engine {
             queue: Queue::default(),
             commit: Mutex::new(commit),
             views,
+            feed: Feed::default(),
+            pins: Arc::default(),
             cache,
             next_segment: AtomicU64::new(next_segment.0),
             generations: Mutex::new(VecDeque::new()),

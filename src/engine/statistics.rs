@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::Engine;
+use crate::engine::pins::PinKind;
 use crate::types::{Index, Lsn, StoreId};
 
 /// Numbers of a whole store at one moment.
@@ -19,7 +20,7 @@ pub struct Statistics {
     pub log_end: Lsn,
     /// Through where the log is known to be on disk.
     pub log_durable: Lsn,
-    /// Bytes of log files kept.
+    /// Bytes of log retained.
     pub log_bytes: u64,
     /// Bytes of verified blocks in memory.
     pub block_cache_bytes: u64,
@@ -29,6 +30,12 @@ pub struct Statistics {
     pub views: usize,
     /// The lowest index that one of them holds; what it sees can't be compacted away.
     pub oldest_view: Option<Index>,
+    /// Subscriptions of the change feed.
+    pub subscribers: usize,
+    /// The lowest record that somebody pins the log from; see `Options::log_retained_bytes_max`.
+    pub log_pinned: Option<Index>,
+    /// The lowest record that the log still has; one above `last_index` if it has none.
+    pub log_first_index: Index,
     /// What writers have been made to wait for compaction since the open, in microseconds.
     pub write_delay_us: u64,
     /// Why the store takes no more writes, if so.
@@ -76,6 +83,9 @@ impl Engine {
             generations_waiting: self.generations.lock().len(),
             views,
             oldest_view,
+            subscribers: self.pins.count(PinKind::Subscriber),
+            log_pinned: self.pins.lowest(self.log.first_index()),
+            log_first_index: self.log.first_index(),
             write_delay_us: self.pressure.waited_us(),
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),

@@ -60,6 +60,15 @@ struct Part {
     to: Lsn,
 }
 
+/// Which records to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// From this one on.
+    pub index: Index,
+    /// A position that it doesn't lie before, if one is known.
+    pub at: Option<Lsn>,
+}
+
 /// Goes through the log as it was when [`super::Log::read_from`] was called, leaving out what was
 /// superseded. Later appends, truncations and purges don't disturb it (but for a file purged
 /// before the reader came to it).
@@ -78,6 +87,8 @@ pub struct LogReader {
     chunk_at: u64,
     /// The record before; unknown at the start and after a hole.
     last: Option<Option<Lsn>>,
+    /// Where the record that was returned last ends.
+    position: Option<Lsn>,
 }
 
 impl fmt::Debug for LogReader {
@@ -92,11 +103,12 @@ impl fmt::Debug for LogReader {
 impl LogReader {
     pub(super) fn new(
         setup: &LogSetup<'_>,
-        index: Index,
-        timeline: Timeline,
+        wanted: Wanted,
+        timeline: &Timeline,
         files: impl Iterator<Item = (LogFileMeta, Lsn)>,
         holes: Arc<[Hole]>,
     ) -> Result<Self> {
+        let Wanted { index, at } = wanted;
         let tolerant = setup.damage == DamagePolicy::Tolerate;
         let first = timeline.first();
         if index < first && !tolerant && timeline.begun() && index.0 > 0 {
@@ -105,7 +117,7 @@ impl LogReader {
                 first,
             });
         }
-        let start = timeline.start_for(index);
+        let start = timeline.start_for(index).max(at);
         let mut parts = VecDeque::new();
         // Above the last record there is nothing to read, and damage below it is no matter.
         let is_above = index > timeline.last() && !tolerant;
@@ -135,7 +147,15 @@ impl LogReader {
             chunk_bytes: CHUNK_BYTES_MIN,
             chunk_at: 0,
             last: None,
+            position: at,
         })
+    }
+
+    /// Where the record that was returned last ends: for [`super::Log::read_durable_from`]. `None` before
+    /// the first.
+    #[must_use]
+    pub fn position(&self) -> Option<Lsn> {
+        self.position
     }
 
     /// The next record; `None` at the end. After an error the same place is tried again.
@@ -173,6 +193,7 @@ impl LogReader {
                 && (self.tolerant || header.index >= self.first)
                 && self.timeline.counts(header.lsn, header.index);
             if counts {
+                self.position = Some(header.end());
                 return Ok(Some(record));
             }
         }
