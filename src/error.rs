@@ -254,7 +254,9 @@ pub enum Error {
     },
     /// The record asked for is beyond the log's end: whoever knows of it has seen another store, or a newer
     /// state of this one.
-    #[error("record {asked} is asked for, but {last} is the last: is this an older copy of the store?")]
+    #[error(
+        "record {asked} is asked for, but {last} is the last: is this an older copy of the store?"
+    )]
     NotYetWritten {
         /// The index asked for.
         asked: Index,

@@ -23,8 +23,8 @@ pub use api::Ticket;
 pub use api::{Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, Subscription, salvage};
 pub use bytes::Bytes;
 pub use engine::{
-    DEFAULT_KEYSPACE, FeedChange, FeedKeyspace, FeedRecord, Job, KeyspaceStatistics, RecoveryReport, Statistics, VerifyProgress,
-    VerifyReport, WriteBatch, verify,
+    DEFAULT_KEYSPACE, FeedChange, FeedKeyspace, FeedRecord, Job, KeyspaceStatistics,
+    RecoveryReport, Statistics, VerifyProgress, VerifyReport, WriteBatch, verify,
 };
 pub use error::{Damage, Error, Reaction, Result};
 pub use operator::{Append, Counter, MergeOperator};

@@ -59,8 +59,10 @@ fn every_kind_of_change_is_told_in_order_and_nothing_twice() {
         let changes = record.changes.iter();
         changes.map(|c| c.keyspace().to_string()).collect()
     };
-    assert!(matches!(&all[1].changes[..], [FeedChange::KeyspaceCreated { options, .. }]
-        if options.merge_operator.as_deref() == Some(Append::NAME)));
+    assert!(
+        matches!(&all[1].changes[..], [FeedChange::KeyspaceCreated { options, .. }]
+        if options.merge_operator.as_deref() == Some(Append::NAME))
+    );
     assert_eq!(names(&all[2]), ["users", "default", "default", "users"]);
     assert!(
         matches!(&all[2].changes[1], FeedChange::PutExpiring { expires_us, .. }
@@ -210,10 +212,7 @@ fn a_subscription_pins_the_log_and_resumes_after_a_restart() {
     let db = machine.options().open().unwrap();
     let mut again = db.subscribe(Index(21)).unwrap();
     let rest = drain(&mut again);
-    let all: Vec<u64> = indexes(&first)
-        .into_iter()
-        .chain(indexes(&rest))
-        .collect();
+    let all: Vec<u64> = indexes(&first).into_iter().chain(indexes(&rest)).collect();
     assert_eq!(all, (1..=42).collect::<Vec<_>>());
     write_much_and_flush(&db);
     let statistics = db.statistics();
@@ -234,10 +233,7 @@ fn a_subscription_pins_the_log_and_resumes_after_a_restart() {
         matches!(&purged, Err(Error::Purged { asked: Index(43), first: f }) if *f == first),
         "{purged:?}"
     );
-    assert_eq!(
-        db.subscribe(Index(0)).unwrap().next().unwrap().index,
-        first
-    );
+    assert_eq!(db.subscribe(Index(0)).unwrap().next().unwrap().index, first);
 }
 
 #[test]
@@ -276,6 +272,21 @@ fn a_slow_subscriber_holds_no_more_than_the_limit_and_is_told() {
     assert_eq!(db.statistics().log_pinned, None);
 }
 
+/// The file that a reader begins in, so as to meet its first record, may be purged before it gets there.
+#[test]
+fn a_file_that_would_be_read_in_vain_is_not_missed() {
+    let machine = Machine::new(1);
+    let options = machine.options().log_file_bytes(100_000);
+    let db = options.open().unwrap();
+    for bytes in [70_000, 10, 90_000] {
+        put(&db, "key", bytes, Durability::Disk);
+    }
+    let mut feed = db.subscribe(Index(3)).unwrap();
+    db.flush().unwrap();
+    assert_eq!(db.statistics().log_first_index, Index(3));
+    assert_eq!(indexes(&drain(&mut feed)), [3]);
+}
+
 #[test]
 fn log_is_kept_for_those_who_may_come() {
     let machine = Machine::new(1);
@@ -286,6 +297,14 @@ fn log_is_kept_for_those_who_may_come() {
     }
     let bytes = db.statistics().log_bytes;
     assert!(((200 << 10)..=(300 << 10)).contains(&bytes), "{bytes}");
+    db.close().unwrap();
+    // What is merely kept is no reason to flush after an open.
+    let options = machine.options().log_retained_bytes_min(300 << 10);
+    let db = options.open().unwrap();
+    for n in 0..4 {
+        put(&db, "key", n, Durability::Disk);
+    }
+    assert_eq!(db.statistics().generations_waiting, 0);
     let refused = machine
         .options()
         .log_retained_bytes_min(2)

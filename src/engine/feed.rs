@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-pub use self::record::{FeedChange, FeedKeyspace, FeedRecord};
 pub(crate) use self::record::{Decoded, Decoder};
+pub use self::record::{FeedChange, FeedKeyspace, FeedRecord};
 use crate::engine::Engine;
 use crate::engine::pins::{Pin, PinKind};
 use crate::error::{Error, Result};
@@ -70,8 +70,19 @@ pub(crate) struct Subscriber {
     reader: Option<LogReader>,
     /// Where the reader before ended.
     at: Option<Lsn>,
+    /// The reader was made when its first record was visible already, and it has shown nothing yet.
+    is_newest: bool,
     /// Every commit from now on sees the counter.
     is_noticed: bool,
+}
+
+/// What a look into the log has found.
+enum Found {
+    Record(Record),
+    /// There is no more in it, as it was when the reader was made.
+    End,
+    /// A file was purged that the reader came from; it must begin anew.
+    Moved,
 }
 
 impl Engine {
@@ -106,6 +117,7 @@ impl Engine {
             next,
             reader: Some(reader),
             at: None,
+            is_newest: false,
             is_noticed: false,
         })
     }
@@ -129,12 +141,12 @@ impl Subscriber {
             let record = self.read_visible()?;
             if record.index > self.next {
                 // What was in between the tree holds, and the log has lost.
-                self.reader = None;
+                self.begin_anew();
                 return Err(self.purged(record.index));
             }
             let decoded = self.decoder.decode(&record);
             if let Decoded::Malformed(what) = decoded {
-                self.reader = None;
+                self.begin_anew();
                 return Err(self.engine.malformed(record.index, what));
             }
             // What is handed out now is still there for one who begins again because he fell over it.
@@ -195,38 +207,48 @@ impl Subscriber {
 
     /// The log's next record; there is one that is visible.
     fn read_visible(&mut self) -> Result<Record> {
-        if let Some(record) = self.read()? {
-            return Ok(record);
-        }
-        // That one may not have been durable when its reader was made; nor now.
-        for sync in [false, true] {
-            if sync {
-                self.sync()?;
+        let mut is_synced = false;
+        loop {
+            match self.read()? {
+                Found::Record(record) => return Ok(record),
+                Found::Moved => {}
+                Found::End if self.is_newest => {
+                    // All that was durable when its reader was made; this one wasn't, then.
+                    if is_synced {
+                        return Err(self.purged(self.engine.views.visible().next()));
+                    }
+                    self.sync()?;
+                    is_synced = true;
+                }
+                Found::End => {}
             }
             self.reader = Some(self.engine.log.read_durable_from(self.next, self.at)?);
-            if let Some(record) = self.read()? {
-                return Ok(record);
-            }
+            self.is_newest = true;
         }
-        Err(self.purged(self.engine.views.visible().next()))
     }
 
-    fn read(&mut self) -> Result<Option<Record>> {
+    fn read(&mut self) -> Result<Found> {
         let Some(reader) = &mut self.reader else {
-            return Ok(None);
+            self.is_newest = false;
+            return Ok(Found::End);
         };
         match reader.next() {
             Ok(Some(record)) => {
                 self.at = reader.position();
-                Ok(Some(record))
+                self.is_newest = false;
+                Ok(Found::Record(record))
             }
             Ok(None) => {
                 self.reader = None;
-                Ok(None)
+                Ok(Found::End)
             }
             Err(Error::Purged { .. }) => {
                 self.reader = None;
-                Err(self.purged(self.engine.log.first_index()))
+                // A file that it would have read in vain may be what is gone.
+                match self.engine.log.first_index() {
+                    first if first > self.next => Err(self.purged(first)),
+                    _ => Ok(Found::Moved),
+                }
             }
             Err(error) => Err(error),
         }
@@ -245,6 +267,12 @@ impl Subscriber {
             engine.check_not_latched()?;
             Err(error)
         })
+    }
+
+    /// The record that was just read is to be read again.
+    fn begin_anew(&mut self) {
+        self.reader = None;
+        self.at = None;
     }
 
     fn purged(&self, first: Index) -> Error {

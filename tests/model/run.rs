@@ -9,6 +9,7 @@ use kintsu::{Durability, Error, Keyspace, Options, Range, ReadView, Result};
 use crate::operation::{Advance, Change, Down, KEYS, NAMES, Operation, Pick, Side, What};
 use crate::support::check::{self, Survived};
 use crate::support::driver::Driver;
+use crate::support::feeds::{FeedCounts, Feeds};
 use crate::support::model::{self, Effect, Pair};
 use crate::support::store::{Machine, varied};
 use crate::support::workload::value;
@@ -24,6 +25,7 @@ pub struct Counts {
     power_lost: u64,
     records_lost: u64,
     flushes_and_compactions: u64,
+    feeds: FeedCounts,
 }
 
 impl Counts {
@@ -36,6 +38,7 @@ impl Counts {
         self.power_lost += other.power_lost;
         self.records_lost += other.records_lost;
         self.flushes_and_compactions += other.flushes_and_compactions;
+        self.feeds.add(&other.feeds);
     }
 }
 
@@ -51,6 +54,7 @@ pub struct Run {
     views: Vec<ReadView>,
     ranges: Vec<Held>,
     keyspaces: Vec<Keyspace>,
+    feeds: Feeds,
     /// What the disk will be like once the power has failed, if that is to happen.
     cut: Option<(u64, TearUnit)>,
     written: u64,
@@ -66,6 +70,7 @@ impl Run {
             views: Vec::new(),
             ranges: Vec::new(),
             keyspaces: Vec::new(),
+            feeds: Feeds::default(),
             cut: None,
             written: 0,
             counts: Counts {
@@ -85,6 +90,7 @@ impl Run {
             self.lose_power(1, TearUnit::Sector);
         }
         self.go_down(Down::Close);
+        self.counts.feeds = self.feeds.counts.clone();
         self.counts.records = self.driver.model.last + self.counts.records_lost;
         self.counts
     }
@@ -308,6 +314,15 @@ impl Run {
                 self.keyspaces.push(keyspace);
             }
             Operation::UseHeldKeyspace(pick) => self.use_held(*pick)?,
+            Operation::Subscribe(pick) => {
+                self.feeds
+                    .begin(self.driver.db(), &self.driver.model, (*pick).into())?;
+            }
+            Operation::ReadFeed(pick, records) => {
+                let model = &mut self.driver.model;
+                self.feeds.read(model, (*pick).into(), *records)?;
+            }
+            Operation::LetFeedGo(pick) => self.feeds.let_go((*pick).into()),
             other => panic!("{other:?} is done elsewhere"),
         }
         Ok(())
@@ -474,6 +489,7 @@ impl Run {
                 steps: 255,
             })?;
         }
+        self.feeds.end(&mut self.driver.model)?;
         self.forget_handles();
         Ok(())
     }
@@ -503,6 +519,7 @@ impl Run {
             survived = Survived::PowerLoss;
         }
         self.counts.reopened += 1;
+        self.feeds.resume(self.driver.db(), &self.driver.model);
         self.counts.records_lost += before.saturating_sub(self.driver.model.last);
     }
 
@@ -510,6 +527,7 @@ impl Run {
         self.ranges.clear();
         self.views.clear();
         self.keyspaces.clear();
+        self.feeds.remember();
     }
 }
 

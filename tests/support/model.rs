@@ -70,6 +70,8 @@ pub struct Model {
     pub clock_us: u64,
     /// The time of each record; of 0, which is none, as well.
     times: Vec<u64>,
+    /// Each record, from the first on.
+    records: Vec<Record>,
 }
 
 impl Default for Model {
@@ -88,6 +90,7 @@ impl Default for Model {
             maybe: Vec::new(),
             clock_us: 0,
             times: vec![0],
+            records: Vec::new(),
         }
     }
 }
@@ -127,9 +130,22 @@ impl Model {
         }
     }
 
+    /// Record `index` has been shown to a subscriber: it stays, and so does all before it.
+    pub fn shown(&mut self, index: u64) {
+        assert!(index <= self.last, "record {index} was never written");
+        self.process = self.process.max(index);
+        self.disk = self.disk.max(index);
+    }
+
+    /// A record and its time.
+    pub fn record(&self, index: u64) -> (&Record, u64) {
+        (&self.records[index as usize - 1], self.time(index))
+    }
+
     fn apply(&mut self, record: &Record, time_us: u64) {
         self.last += 1;
         self.times.push(time_us);
+        self.records.push(record.clone());
         let index = self.last;
         match record {
             Record::Batch(changes) => {
@@ -169,6 +185,7 @@ impl Model {
         }
         self.last = last;
         self.times.truncate(last as usize + 1);
+        self.records.truncate(last as usize);
         self.process = last;
         self.disk = last;
     }

@@ -158,7 +158,10 @@ impl Decoder {
     pub(crate) fn decode(&mut self, record: &Record) -> Decoded {
         let (what, changes) = match record.kind {
             RecordKind::Batch => ("batch", self.batch(record)),
-            RecordKind::Catalog => ("catalog", self.catalog(&record.payload).map(|one| vec![one])),
+            RecordKind::Catalog => (
+                "catalog",
+                self.catalog(&record.payload).map(|one| vec![one]),
+            ),
             _ => return Decoded::Nothing,
         };
         match changes {
