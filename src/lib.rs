@@ -20,7 +20,9 @@ pub mod wal;
 
 #[cfg(feature = "testing")]
 pub use api::Ticket;
-pub use api::{Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, Subscription, salvage};
+pub use api::{
+    Db, Follower, KeyRange, Keyspace, Range, ReadView, SalvageReport, Subscription, salvage,
+};
 pub use bytes::Bytes;
 pub use engine::{
     DEFAULT_KEYSPACE, FeedChange, FeedKeyspace, FeedRecord, Job, KeyspaceStatistics,

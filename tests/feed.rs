@@ -342,6 +342,133 @@ fn a_subscriber_beside_all_jobs_misses_nothing() {
     assert_eq!(seen, written);
 }
 
+/// From the files alone: what has left the writer's process, made durable by whoever shows it.
+#[test]
+fn a_follower_beside_all_jobs_misses_nothing() {
+    let machine = Machine::new(7);
+    let db = machine.options().open().unwrap();
+    let mut feed = machine.options().follow(Index(1)).unwrap();
+    assert_eq!(feed.try_next().unwrap(), None);
+    let mut written = 0;
+    for round in 0..100 {
+        let durability = [Durability::Process, Durability::Disk][round % 2];
+        for n in 0..round % 7 {
+            put(&db, "key", 3_000 * n, durability);
+            written += 1;
+        }
+        if round % 3 == 0 {
+            db.step(Job::ALL[round % Job::ALL.len()]).unwrap();
+        }
+        if round % 25 == 0 {
+            // A file of its own.
+            put(&db, "key", 100_000, Durability::Disk);
+            written += 1;
+        }
+        while feed.try_next().unwrap().is_some() {}
+        assert_eq!(feed.next_index(), Index(written + 1));
+        let machine = machine.rebooted(machine.memory.crash(round as u64, TearUnit::Page));
+        if round % 10 == 0 {
+            let db = machine.options().open().unwrap();
+            assert_eq!(db.last_index(), Index(written));
+        }
+    }
+    db.flush().unwrap();
+    let first = db.statistics().log_first_index;
+    assert!(first > Index(2));
+    let purged = machine.options().follow(Index(2)).map(drop);
+    assert!(matches!(purged, Err(Error::Purged { asked: Index(2), first: f }) if f == first));
+    let oldest = machine.options().follow(Index(0)).unwrap();
+    assert_eq!(oldest.next_index(), first);
+    let beyond = machine.options().follow(Index(written + 2)).map(drop);
+    assert!(matches!(beyond, Err(Error::NotYetWritten { .. })));
+    // The store is closed and opened again: the same follower goes on.
+    db.close().unwrap();
+    assert_eq!(feed.try_next().unwrap(), None);
+    let db = machine.options().open().unwrap();
+    assert_eq!(feed.try_next().unwrap(), None);
+    put(&db, "after", 10, Durability::Buffered);
+    assert_eq!(feed.try_next().unwrap(), None);
+    db.sync().unwrap();
+    let after = feed.try_next().unwrap().unwrap();
+    assert_eq!(after.index, Index(written + 1));
+}
+
+#[test]
+fn a_follower_that_is_too_slow_is_told() {
+    let machine = Machine::new(1);
+    let db = machine.options().open().unwrap();
+    put(&db, "first", 10, Durability::Disk);
+    let mut feed = machine.options().follow(Index(1)).unwrap();
+    feed.try_next().unwrap().unwrap();
+    for _ in 0..4 {
+        write_much_and_flush(&db);
+    }
+    // What is in the file that it has open it still gets.
+    let shown = std::iter::from_fn(|| feed.try_next().ok().flatten()).count();
+    assert!(shown <= 5, "{shown}");
+    let (asked, first) = (feed.next_index(), db.statistics().log_first_index);
+    for _ in 0..2 {
+        let purged = feed.try_next();
+        assert!(
+            matches!(&purged, Err(Error::Purged { asked: a, first: f }) if (*a, *f) == (asked, first)),
+            "{purged:?}"
+        );
+    }
+}
+
+/// Each operation of the disk fails once: the reader is told, tries again, and misses nothing.
+#[test]
+fn a_failing_disk_costs_a_reader_nothing_but_time() {
+    for is_follower in [false, true] {
+        let mut failed = 0;
+        for n in 1.. {
+            let machine = Machine::new(1);
+            let db = machine.options().open().unwrap();
+            for bytes in [10, 30_000, 20_000, 30_000, 10, 50_000, 3] {
+                put(&db, "key", bytes, Durability::Process);
+            }
+            let mut subscription = db.subscribe(Index(1)).unwrap();
+            let mut follower = machine.options().follow(Index(1)).unwrap();
+            put(&db, "last", 60_000, Durability::Process);
+            machine.faults.inject(Fault::once(n, FaultKind::Io));
+            let (mut next, mut errors) = (1, 0);
+            loop {
+                let read = match is_follower {
+                    true => follower.try_next(),
+                    false => subscription.try_next(),
+                };
+                match read {
+                    Ok(Some(record)) => {
+                        assert_eq!(record.index, Index(next));
+                        next += 1;
+                    }
+                    Ok(None) => break,
+                    Err(Error::Poisoned { .. }) if !is_follower => {
+                        // It was its sync: what it has shown is there, and the rest isn't promised.
+                        let machine = machine.rebooted(machine.memory.crash(n, TearUnit::Page));
+                        let db = machine.options().open().unwrap();
+                        assert!(db.last_index() >= Index(next - 1));
+                        next = 9;
+                        errors += 1;
+                        break;
+                    }
+                    Err(error) => {
+                        assert!(matches!(error, Error::Io { .. }), "{error:?}");
+                        errors += 1;
+                    }
+                }
+            }
+            assert_eq!(next, 9);
+            assert!(errors <= 1);
+            failed += errors;
+            if machine.faults.faults_hit() == 0 {
+                break;
+            }
+        }
+        assert!(failed > 5, "{failed}");
+    }
+}
+
 /// What a map is after all of a feed.
 fn apply(map: &mut BTreeMap<Vec<u8>, Vec<u8>>, record: &FeedRecord) {
     for change in &record.changes {
@@ -354,7 +481,7 @@ fn apply(map: &mut BTreeMap<Vec<u8>, Vec<u8>>, record: &FeedRecord) {
             }
             FeedChange::DeleteRange { from, to, .. } => {
                 map.retain(|key, _| {
-                    &key[..] < &from[..] || to.as_ref().is_some_and(|to| &key[..] >= &to[..])
+                    key[..] < from[..] || to.as_ref().is_some_and(|to| key[..] >= to[..])
                 });
             }
             other => panic!("{other:?}"),

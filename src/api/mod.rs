@@ -3,6 +3,7 @@
 mod batch;
 mod bounds;
 mod db;
+mod follower;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod keyspace;
@@ -15,6 +16,7 @@ pub use bounds::KeyRange;
 pub use db::Db;
 #[cfg(feature = "testing")]
 pub use db::Ticket;
+pub use follower::Follower;
 pub use keyspace::Keyspace;
 pub use range::Range;
 pub use salvage::{SalvageReport, salvage};

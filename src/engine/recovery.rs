@@ -79,7 +79,7 @@ impl LogRegistry for Registry {
 
 /// How often a read-only open begins again when a live writer moves files away under it. Each time it
 /// loses the race only if the writer flushes meanwhile.
-const RACES_MAX: usize = 200;
+pub(super) const RACES_MAX: usize = 200;
 /// How often it begins again when what it read looks damaged: a writer at work can make it look so.
 const DOUBTS_MAX: usize = 8;
 
@@ -239,7 +239,7 @@ fn create(options: &Options) -> Result<()> {
     Manifest::create(manifest_setup(options), state).map(drop)
 }
 
-fn manifest_setup(options: &Options) -> ManifestSetup {
+pub(super) fn manifest_setup(options: &Options) -> ManifestSetup {
     ManifestSetup {
         dir: options.path.clone(),
         vfs: options.vfs.clone(),

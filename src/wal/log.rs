@@ -5,6 +5,7 @@
 
 mod append;
 mod maintain;
+mod tail;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+
+pub use self::tail::LogTail;
 
 use crate::error::{Error, Result};
 use crate::types::{Index, LogFileMeta, LogNumber, Lsn, StoreId, Term};
@@ -251,7 +254,7 @@ impl Log {
         let view = self.view.lock();
         LogReader::new(
             &self.setup,
-            Wanted { index, at: None },
+            wanted(index, None),
             &view.timeline,
             view.files.iter().map(|file| (file.meta.clone(), file.end)),
             Arc::clone(&view.holes),
@@ -271,11 +274,34 @@ impl Log {
         let files = view.files.iter();
         LogReader::new(
             &self.setup,
-            Wanted { index, at },
+            wanted(index, at),
             &view.timeline,
             files.map(|file| (file.meta.clone(), file.end.min(durable))),
             Arc::clone(&view.holes),
         )
+    }
+
+    /// A reader from `index` on that goes on behind the log's end, in its newest file; and that file, with
+    /// the log's end in it.
+    fn read_on_from(&self, index: Index) -> Result<(LogReader, Option<(LogFileMeta, Lsn)>)> {
+        let view = self.view.lock();
+        let newest = view.files.last();
+        let newest = newest.map(|file| (file.meta.clone(), file.end));
+        let end = newest.as_ref().map(|(_, end)| *end);
+        let wanted = Wanted {
+            index,
+            at: end.filter(|_| index > view.timeline.last()),
+            is_following: true,
+        };
+        let older = view.files.iter().rev().skip(1).rev();
+        let older = older.map(|file| (file.meta.clone(), file.end));
+        let files = older.chain(newest.iter().map(|(meta, _)| {
+            let capacity = Lsn(meta.first_lsn.0.saturating_add(meta.capacity));
+            (meta.clone(), capacity)
+        }));
+        let holes = Arc::clone(&view.holes);
+        let reader = LogReader::new(&self.setup, wanted, &view.timeline, files, holes)?;
+        Ok((reader, newest))
     }
 
     /// Bytes of log above a record, to about 64 KiB; counted as [`Log::bytes_retained`] does.
@@ -337,6 +363,15 @@ impl Log {
             return Err(Error::Closed);
         }
         self.check_latch()
+    }
+}
+
+fn wanted(index: Index, at: Option<Lsn>) -> Wanted {
+    let is_following = false;
+    Wanted {
+        index,
+        at,
+        is_following,
     }
 }
 

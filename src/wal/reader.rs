@@ -67,6 +67,8 @@ pub(super) struct Wanted {
     pub index: Index,
     /// A position that it doesn't lie before, if one is known.
     pub at: Option<Lsn>,
+    /// Also those that come later: the newest file is read to its capacity.
+    pub is_following: bool,
 }
 
 /// Goes through the log as it was when [`super::Log::read_from`] was called, leaving out what was
@@ -108,7 +110,7 @@ impl LogReader {
         files: impl Iterator<Item = (LogFileMeta, Lsn)>,
         holes: Arc<[Hole]>,
     ) -> Result<Self> {
-        let Wanted { index, at } = wanted;
+        let Wanted { index, at, .. } = wanted;
         let tolerant = setup.damage == DamagePolicy::Tolerate;
         let first = timeline.first();
         if index < first && !tolerant && timeline.begun() && index.0 > 0 {
@@ -120,7 +122,7 @@ impl LogReader {
         let start = timeline.start_for(index).max(at);
         let mut parts = VecDeque::new();
         // Above the last record there is nothing to read, and damage below it is no matter.
-        let is_above = index > timeline.last() && !tolerant;
+        let is_above = index > timeline.last() && !tolerant && !wanted.is_following;
         for (meta, to) in files.filter(|_| !is_above) {
             let begin = Lsn(meta.first_lsn.0 + UNIT_BYTES);
             let from = start.map_or(begin, |start| start.max(begin));
@@ -197,6 +199,17 @@ impl LogReader {
                 return Ok(Some(record));
             }
         }
+    }
+
+    /// Where it looks for the next record; `None` at the end.
+    pub(super) fn front(&self) -> Option<Lsn> {
+        self.parts.front().map(|part| part.from)
+    }
+
+    /// What was read ahead is to be read again: it may have been written to since.
+    pub(super) fn read_again(&mut self) {
+        self.chunk = Bytes::new();
+        self.chunk_at = 0;
     }
 
     fn next_part(&mut self) {

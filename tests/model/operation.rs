@@ -94,6 +94,8 @@ pub enum Operation {
     UseHeldKeyspace(Pick),
     /// From which record on, of all there ever were.
     Subscribe(Pick),
+    /// As `Subscribe`, from the files alone.
+    Follow(Pick),
     /// Which subscription, and how many records of it.
     ReadFeed(Pick, u8),
     LetFeedGo(Pick),
@@ -231,7 +233,9 @@ impl Generator {
             7..9 => Operation::HoldRange(pick(rng), self.side(rng), self.side(rng)),
             9..13 => Operation::AdvanceRange(pick(rng), advance(rng)),
             13 => Operation::LetRangeGo(pick(rng)),
-            16..18 => Operation::Subscribe(pick(rng)),
+            16 => Operation::Subscribe(pick(rng)),
+            17 if rng.one_in(2) => Operation::Subscribe(pick(rng)),
+            17 => Operation::Follow(pick(rng)),
             18..23 => Operation::ReadFeed(pick(rng), rng.below(12) as u8),
             23 => Operation::LetFeedGo(pick(rng)),
             14 => Operation::HoldKeyspace(pick(rng)),

@@ -318,6 +318,11 @@ impl Run {
                 self.feeds
                     .begin(self.driver.db(), &self.driver.model, (*pick).into())?;
             }
+            Operation::Follow(pick) => {
+                let options = self.driver.options();
+                let model = &self.driver.model;
+                self.feeds.follow(&options, model, (*pick).into())?;
+            }
             Operation::ReadFeed(pick, records) => {
                 let model = &mut self.driver.model;
                 self.feeds.read(model, (*pick).into(), *records)?;

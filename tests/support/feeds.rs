@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use kintsu::{
-    Append, Db, Error, FeedChange, FeedKeyspace, FeedRecord, Index, Result, Subscription,
+    Append, Db, Error, FeedChange, FeedKeyspace, FeedRecord, Follower, Index, Options, Result,
+    Subscription,
 };
 
 use super::model::{Change, Effect, Model, Record};
@@ -13,6 +14,7 @@ use super::model::{Change, Effect, Model, Record};
 pub struct FeedCounts {
     begun: u64,
     resumed: u64,
+    followed: u64,
     shown: u64,
     purged: u64,
 }
@@ -21,14 +23,23 @@ impl FeedCounts {
     pub fn add(&mut self, other: &Self) {
         self.begun += other.begun;
         self.resumed += other.resumed;
+        self.followed += other.followed;
         self.shown += other.shown;
         self.purged += other.purged;
     }
 }
 
-/// A subscriber: a subscription, or the position that it remembers.
+/// Where a subscriber reads.
+enum Source {
+    Within(Box<Subscription>),
+    Beside(Box<Follower>),
+    /// Its store is gone, and it remembers its position.
+    Nowhere,
+}
+
+/// A subscriber.
 struct Feed {
-    subscription: Option<Subscription>,
+    source: Source,
     /// The record that comes next.
     next: u64,
     has_shown: bool,
@@ -56,15 +67,32 @@ impl Feeds {
         match subscribe(db, model, next)? {
             Some(subscription) => {
                 self.counts.begun += 1;
-                let subscription = Some(subscription);
-                let has_shown = false;
-                self.feeds.push(Feed {
-                    subscription,
-                    next,
-                    has_shown,
-                });
+                self.push(Source::Within(Box::new(subscription)), next);
             }
             None => self.counts.purged += 1,
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, source: Source, next: u64) {
+        let has_shown = false;
+        self.feeds.push(Feed {
+            source,
+            next,
+            has_shown,
+        });
+    }
+
+    /// Begins to follow the store from beside it.
+    pub fn follow(&mut self, options: &Options, model: &Model, pick: usize) -> Result<()> {
+        let next = 1 + pick as u64 % (model.process + 1);
+        match options.follow(Index(next)) {
+            Ok(follower) => {
+                self.counts.followed += 1;
+                self.push(Source::Beside(Box::new(follower)), next);
+            }
+            Err(Error::Purged { asked, first }) => assert!(asked == Index(next) && asked < first),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -81,7 +109,7 @@ impl Feeds {
             match subscribe(db, model, feed.next).expect("nothing is in the way") {
                 Some(subscription) => {
                     self.counts.resumed += 1;
-                    feed.subscription = Some(subscription);
+                    feed.source = Source::Within(Box::new(subscription));
                     self.feeds.push(feed);
                 }
                 None => self.counts.purged += 1,
@@ -114,12 +142,22 @@ impl Feeds {
     /// Reads a record of one. `false` if there was none, and should be none.
     fn one(&mut self, model: &mut Model, at: usize) -> Result<bool> {
         let feed = &mut self.feeds[at];
-        let Some(subscription) = &mut feed.subscription else {
-            return Ok(false);
+        let record = match &mut feed.source {
+            Source::Within(subscription) => {
+                assert_eq!(subscription.next_index(), Index(feed.next));
+                let record = subscription.try_next()?;
+                assert!(record.is_some() || feed.next == model.last + 1);
+                record
+            }
+            Source::Beside(follower) => {
+                assert_eq!(follower.next_index(), Index(feed.next));
+                let record = follower.try_next()?;
+                assert!(record.is_some() || feed.next > model.process);
+                record
+            }
+            Source::Nowhere => None,
         };
-        assert_eq!(subscription.next_index(), Index(feed.next));
-        let Some(record) = subscription.try_next()? else {
-            assert_eq!(feed.next, model.last + 1, "a subscriber isn't shown all");
+        let Some(record) = record else {
             return Ok(false);
         };
         assert_eq!(record.index, Index(feed.next), "the order of the feed");
@@ -140,7 +178,7 @@ impl Feeds {
     /// The store was closed: each is shown all that there was, and then that it is closed.
     pub fn end(&mut self, model: &mut Model) -> Result<()> {
         for at in 0..self.feeds.len() {
-            if self.feeds[at].subscription.is_none() {
+            if !matches!(self.feeds[at].source, Source::Within(_)) {
                 continue;
             }
             let error = loop {
@@ -160,7 +198,7 @@ impl Feeds {
     /// The store is gone, in whatever way; the positions are remembered.
     pub fn remember(&mut self) {
         for feed in &mut self.feeds {
-            feed.subscription = None;
+            feed.source = Source::Nowhere;
         }
     }
 }
