@@ -19,3 +19,5 @@ mod processes;
 mod records;
 #[path = "cli/support.rs"]
 mod support;
+#[path = "cli/watch.rs"]
+mod watch;

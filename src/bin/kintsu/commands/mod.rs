@@ -17,3 +17,4 @@ pub mod scan;
 pub mod segments;
 pub mod stat;
 pub mod verify;
+pub mod watch;
