@@ -252,6 +252,17 @@ pub enum Error {
         /// The lowest index still there.
         first: Index,
     },
+    /// The record asked for is beyond the log's end: whoever knows of it has seen another store, or a newer
+    /// state of this one.
+    #[error(
+        "record {asked} is asked for, but {last} is the last: is this an older copy of the store?"
+    )]
+    NotYetWritten {
+        /// The index asked for.
+        asked: Index,
+        /// The index of the last record.
+        last: Index,
+    },
     /// A call to the log would break its order.
     #[error("log order: {why}")]
     LogOrder {

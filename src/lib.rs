@@ -21,13 +21,13 @@ pub mod wal;
 #[cfg(feature = "testing")]
 pub use api::Ticket;
 pub use api::{
-    BulkLoad, Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, Savepoint, Transaction,
-    TransactionRange, salvage,
+    BulkLoad, Db, Follower, KeyRange, Keyspace, Range, ReadView, SalvageReport, Savepoint,
+    Subscription, Transaction, TransactionRange, salvage,
 };
 pub use bytes::Bytes;
 pub use engine::{
-    Activity, DEFAULT_KEYSPACE, Job, KeyspaceStatistics, Latencies, RecoveryReport, Statistics,
-    VerifyProgress, VerifyReport, WriteBatch, verify,
+    Activity, DEFAULT_KEYSPACE, FeedChange, FeedKeyspace, FeedRecord, Job, KeyspaceStatistics,
+    Latencies, RecoveryReport, Statistics, VerifyProgress, VerifyReport, WriteBatch, verify,
 };
 pub use error::{Damage, Error, Reaction, Result};
 pub use operator::{Append, Counter, MergeOperator};

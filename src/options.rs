@@ -96,6 +96,8 @@ pub struct Options {
     pub(crate) log_file_bytes: u64,
     pub(crate) log_bytes_before_flush: u64,
     pub(crate) log_buffer_bytes: usize,
+    pub(crate) log_retained_bytes_max: u64,
+    pub(crate) log_retained_bytes_min: u64,
     pub(crate) identifier_delay: Duration,
     pub(crate) block_bytes: usize,
     pub(crate) block_cache_bytes: u64,
@@ -160,6 +162,13 @@ setters! {
     /// Memory for [`Durability::Buffered`] writes before they go to the operating system. 0 to 64 MiB,
     /// default 256 KiB.
     log_buffer_bytes: usize;
+    /// The most log that subscriptions can hold back from being purged, in bytes: once a flush finds more,
+    /// it purges what segments hold, and a subscriber that is too slow meets [`Error::Purged`]. All of the log is
+    /// read when the store is opened. Up to 1 PiB, default 1 GiB.
+    log_retained_bytes_max: u64;
+    /// How much log is kept for subscribers that may come, in bytes, though nobody needs it now: as many of the
+    /// newest files as fit. At most `log_retained_bytes_max`, default 0.
+    log_retained_bytes_min: u64;
     /// How long after its sync a record's identifier may become durable; 0 = before the
     /// acknowledgement. At most 10 s, default 10 ms.
     identifier_delay: Duration;
@@ -205,6 +214,8 @@ impl Options {
             log_file_bytes: 64 << 20,
             log_bytes_before_flush: 256 << 20,
             log_buffer_bytes: 256 << 10,
+            log_retained_bytes_max: 1 << 30,
+            log_retained_bytes_min: 0,
             identifier_delay: Duration::from_millis(10),
             block_bytes: 4 << 10,
             block_cache_bytes: 64 << 20,
@@ -296,6 +307,10 @@ impl Options {
             0,
             64 << 20,
         )?;
+        let (retained_min, retained_max) =
+            (self.log_retained_bytes_min, self.log_retained_bytes_max);
+        range("log_retained_bytes_max", retained_max, 0, 1 << 50)?;
+        range("log_retained_bytes_min", retained_min, 0, retained_max)?;
         let delay_us = u64::try_from(self.identifier_delay.as_micros()).unwrap_or(u64::MAX);
         range("identifier_delay (µs)", delay_us, 0, 10_000_000)?;
         range("block_bytes", self.block_bytes as u64, 256, 1 << 20)?;

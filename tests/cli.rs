@@ -21,3 +21,5 @@ mod records;
 mod support;
 #[path = "cli/upkeep.rs"]
 mod upkeep;
+#[path = "cli/watch.rs"]
+mod watch;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::api::bounds::KeyRange;
-use crate::api::{Range, ReadView};
+use crate::api::{Range, ReadView, Subscription};
 use crate::engine::{Effect, Engine, RecoveryReport, Request, Statistics, WriteBatch};
 use crate::error::Result;
 use crate::options::Options;
@@ -353,6 +353,20 @@ impl Db {
     /// As [`Db::write_with`]. The store is let go even then, and nothing promised is lost.
     pub fn close(self) -> Result<()> {
         self.shared.engine.close()
+    }
+
+    /// Reads the change feed: every committed record, in the log's order, from record `from` on (that one
+    /// included). `Index(1)` is the beginning of the store, `Index(0)` the oldest record that the log still has,
+    /// `db.last_index().next()` what comes from now on. See [`Subscription`].
+    ///
+    /// The log's beginning is found by a binary search, and at most about 64 KiB of it are read in vain.
+    ///
+    /// # Errors
+    /// [`Error::Purged`] if the log no longer has that record, [`Error::NotYetWritten`] if it is beyond the
+    /// next one, [`Error::ReadOnly`], [`Error::Closed`].
+    pub fn subscribe(&self, from: Index) -> Result<Subscription> {
+        let subscriber = self.shared.engine.subscribe(from)?;
+        Ok(Subscription::new(subscriber))
     }
 
     /// What the store is made of, in numbers.

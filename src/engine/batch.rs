@@ -21,7 +21,7 @@ use crate::codec::put_varint;
 use crate::error::{Error, Result};
 use crate::types::{BATCH_BYTES_MAX, BOUND_BYTES_MAX, KEY_BYTES_MAX, KeyspaceId, VALUE_BYTES_MAX};
 
-pub(crate) use self::operations::{Effect, Expiry, Operations, TableWrite};
+pub(crate) use self::operations::{Effect, Expiry, Operation, Operations, TableWrite};
 
 /// The keyspaces that a batch touches, without an allocation for the usual single one.
 #[derive(Clone, Debug, Default)]

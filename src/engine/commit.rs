@@ -181,6 +181,7 @@ impl Engine {
             request.complete(Ok(index));
         }
         self.views.advance(state.last_index, time_us);
+        self.feed.wake();
         self.wake_log_job(state, group);
     }
 

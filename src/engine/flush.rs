@@ -190,7 +190,7 @@ impl Engine {
         outcome?;
         self.signals.wake(Job::Compact);
         // A purge that fails leaves log files behind, which the next one takes.
-        if let Err(error) = self.log.purge_before(generation.covered.next()) {
+        if let Err(error) = self.purge_log(generation.covered) {
             self.latch_if_final(&error);
         }
         Ok(true)

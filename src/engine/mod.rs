@@ -2,19 +2,23 @@
 //!
 //! Locks, in the order in which they may be taken: `commit` (the leader's), `flushing` (one flush at a
 //! time), `compactions` (to choose or end one; none is held while it runs), `manifest` (publishing),
-//! `generations`. Readers take none of them.
+//! `generations`. Readers take none of them. A purge holds `flushing` and the pins, and the feed's
+//! subscribers wake under a lock of their own, which is the last to be taken.
 
 mod batch;
 mod catalog;
 mod commit;
 mod compaction;
 mod conflicts;
+mod feed;
 mod flush;
 mod folder;
+mod follow;
 mod jobs;
 mod load;
 mod merge;
 mod metrics;
+mod pins;
 mod pressure;
 mod queue;
 mod recovery;
@@ -44,12 +48,17 @@ pub(crate) use catalog::{CatalogOperation, Keyspaces, check_name, encode_options
 use commit::CommitState;
 use compaction::Compactions;
 pub(crate) use conflicts::{ReadRange, Reads};
+use feed::Feed;
+pub(crate) use feed::Subscriber;
+pub use feed::{FeedChange, FeedKeyspace, FeedRecord};
 use flush::Generation;
+pub(crate) use follow::Follow;
 pub use jobs::Job;
 pub(crate) use jobs::Signals;
 pub(crate) use load::Loading;
 use metrics::Metrics;
 pub use metrics::{Activity, Latencies};
+use pins::Pins;
 use pressure::Pressure;
 pub(crate) use queue::{Queue, Request};
 pub use recovery::RecoveryReport;
@@ -84,6 +93,8 @@ pub(crate) struct Engine {
     pub(crate) queue: Queue,
     commit: Mutex<CommitState>,
     pub(crate) views: Arc<Views>,
+    feed: Feed,
+    pins: Arc<Pins>,
     cache: Arc<BlockCache>,
     next_segment: AtomicU64,
     /// Frozen memtables, oldest first, each a step of the log that one flush makes durable.
@@ -143,6 +154,7 @@ impl Engine {
         tracing::error!(%error, "the store takes no more writes");
         self.latched.get_or_init(|| cause);
         self.signals.wake_all();
+        self.feed.wake_all();
     }
 
     /// Latches if the error means that what was written before can't be believed any more.
@@ -188,6 +200,7 @@ impl Engine {
             // Best effort: nothing more was promised.
             let _ = self.log.sync();
         }
+        self.feed.end();
         self.lock.lock().take();
     }
 
@@ -212,6 +225,7 @@ impl Engine {
             self.log.close()
         });
         self.closed.store(true, Ordering::Release);
+        self.feed.end();
         self.lock.lock().take();
         ended
     }

@@ -13,6 +13,7 @@ use crate::engine::catalog::{DEFAULT_KEYSPACE, Keyspaces};
 use crate::engine::catalog::{decode_options, encode_options};
 use crate::engine::commit::CommitState;
 use crate::engine::compaction::Compactions;
+use crate::engine::feed::Feed;
 use crate::engine::folder::{prepare_folder, survey};
 use crate::engine::metrics::Metrics;
 use crate::engine::pressure::Pressure;
@@ -78,7 +79,7 @@ impl LogRegistry for Registry {
 
 /// How often a read-only open begins again when a live writer moves files away under it. Each time it
 /// loses the race only if the writer flushes meanwhile.
-const RACES_MAX: usize = 200;
+pub(super) const RACES_MAX: usize = 200;
 /// How often it begins again when what it read looks damaged: a writer at work can make it look so.
 const DOUBTS_MAX: usize = 8;
 
@@ -184,7 +185,9 @@ impl Engine {
         let last_time_us = log.last_time_us().max(state.covered_time_us);
         views.advance(last_index, last_time_us);
         // What was replayed counts towards the next flush as if it had been written just now.
-        let active_since = Lsn(log.end_lsn().0.saturating_sub(log.bytes_retained()));
+        let lowest_covered = state.keyspaces.values().map(|k| k.covered).min();
+        let replayed_bytes = log.bytes_above(lowest_covered.unwrap_or_default());
+        let active_since = Lsn(log.end_lsn().0.saturating_sub(replayed_bytes));
         let mut commit = CommitState::new(last_index, last_time_us, active_since);
         commit.catalog = replay.catalog;
         let engine = Self {
@@ -199,6 +202,8 @@ impl Engine {
             queue: Queue::default(),
             commit: Mutex::new(commit),
             views,
+            feed: Feed::default(),
+            pins: Arc::default(),
             cache,
             next_segment: AtomicU64::new(next_segment.0),
             generations: Mutex::new(replay.generations),
@@ -254,7 +259,7 @@ fn create(options: &Options) -> Result<()> {
     Manifest::create(manifest_setup(options), state).map(drop)
 }
 
-fn manifest_setup(options: &Options) -> ManifestSetup {
+pub(super) fn manifest_setup(options: &Options) -> ManifestSetup {
     ManifestSetup {
         dir: options.path.clone(),
         vfs: options.vfs.clone(),

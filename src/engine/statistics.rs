@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::engine::metrics::Activity;
+use crate::engine::pins::PinKind;
 use crate::types::{Index, Lsn, StoreId};
 
 /// Numbers of a whole store at one moment.
@@ -31,7 +32,7 @@ pub struct Statistics {
     pub log_end: Lsn,
     /// Through where the log is known to be on disk.
     pub log_durable: Lsn,
-    /// Bytes of log files kept.
+    /// Bytes of log retained.
     pub log_bytes: u64,
     /// Bytes of verified blocks in memory.
     pub block_cache_bytes: u64,
@@ -43,6 +44,12 @@ pub struct Statistics {
     pub oldest_view: Option<Index>,
     /// What it has done since it was opened.
     pub activity: Activity,
+    /// Subscriptions of the change feed.
+    pub subscribers: usize,
+    /// The lowest record that somebody pins the log from; see `Options::log_retained_bytes_max`.
+    pub log_pinned: Option<Index>,
+    /// The lowest record that the log still has; one above `last_index` if it has none.
+    pub log_first_index: Index,
     /// Why the store takes no more writes, if so.
     pub latched: Option<String>,
     /// What the last flush or compaction met, until one succeeds.
@@ -107,6 +114,9 @@ impl Engine {
             activity: self
                 .metrics
                 .read(self.log.end_lsn().0.saturating_sub(self.log_begun_at.0)),
+            subscribers: self.pins.count(PinKind::Subscriber),
+            log_pinned: self.pins.lowest(self.log.first_index()),
+            log_first_index: self.log.first_index(),
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
             keyspaces: keyspaces.trees().map(of_tree).collect(),

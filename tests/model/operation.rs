@@ -103,6 +103,13 @@ pub enum Operation {
     Swap(Pick, Pick, bool),
     HoldKeyspace(Pick),
     UseHeldKeyspace(Pick),
+    /// From which record on, of all there ever were.
+    Subscribe(Pick),
+    /// As `Subscribe`, from the files alone.
+    Follow(Pick),
+    /// Which subscription, and how many records of it.
+    ReadFeed(Pick, u8),
+    LetFeedGo(Pick),
     CheckAll,
     OpenBeside,
     OpenTwice,
@@ -143,11 +150,11 @@ struct Generator {
 
 impl Generator {
     fn one(&self, rng: &mut SeededRng) -> Operation {
-        // Weights of: writes, catalog, jobs, reads, views and ranges held, going down.
+        // Weights of: writes, catalog, jobs, reads, views, ranges and feeds held, going down.
         let weights: [u64; 6] = match self.mix {
-            Mix::Everything => [45, 4, 20, 14, 14, 3],
-            Mix::Crashes => [55, 5, 20, 5, 3, 12],
-            Mix::Reads => [35, 3, 12, 25, 24, 1],
+            Mix::Everything => [45, 4, 20, 14, 20, 3],
+            Mix::Crashes => [55, 5, 20, 5, 8, 12],
+            Mix::Reads => [35, 3, 12, 25, 30, 1],
         };
         let mut drawn = rng.below(weights.iter().sum());
         let mut group = 0;
@@ -234,14 +241,19 @@ impl Generator {
     }
 
     fn hold(&self, rng: &mut SeededRng) -> Operation {
-        match rng.below(30) {
-            16..30 => self.transaction(rng),
+        match rng.below(38) {
+            24..38 => self.transaction(rng),
             0..3 => Operation::HoldView,
             3..6 => Operation::ReadView(pick(rng), pick(rng), self.side(rng), self.side(rng)),
             6 => Operation::LetViewGo(pick(rng)),
             7..9 => Operation::HoldRange(pick(rng), self.side(rng), self.side(rng)),
             9..13 => Operation::AdvanceRange(pick(rng), advance(rng)),
             13 => Operation::LetRangeGo(pick(rng)),
+            16 => Operation::Subscribe(pick(rng)),
+            17 if rng.one_in(2) => Operation::Subscribe(pick(rng)),
+            17 => Operation::Follow(pick(rng)),
+            18..23 => Operation::ReadFeed(pick(rng), rng.below(12) as u8),
+            23 => Operation::LetFeedGo(pick(rng)),
             14 => Operation::HoldKeyspace(pick(rng)),
             _ => Operation::UseHeldKeyspace(pick(rng)),
         }

@@ -9,6 +9,7 @@ use kintsu::{Durability, Error, Keyspace, Options, Range, ReadView, Result};
 use crate::operation::{Advance, Change, Down, KEYS, NAMES, Operation, Pick, Side, What};
 use crate::support::check::{self, Survived};
 use crate::support::driver::Driver;
+use crate::support::feeds::{FeedCounts, Feeds};
 use crate::support::model::{self, Effect, Pair};
 use crate::support::store::{Machine, varied};
 use crate::support::workload::value;
@@ -27,6 +28,7 @@ pub struct Counts {
     power_lost: u64,
     records_lost: u64,
     flushes_and_compactions: u64,
+    feeds: FeedCounts,
 }
 
 impl Counts {
@@ -41,6 +43,7 @@ impl Counts {
         self.power_lost += other.power_lost;
         self.records_lost += other.records_lost;
         self.flushes_and_compactions += other.flushes_and_compactions;
+        self.feeds.add(&other.feeds);
     }
 }
 
@@ -57,6 +60,7 @@ pub struct Run {
     ranges: Vec<Held>,
     keyspaces: Vec<Keyspace>,
     transactions: Vec<HeldTransaction>,
+    feeds: Feeds,
     /// What the disk will be like once the power has failed, if that is to happen.
     cut: Option<(u64, TearUnit)>,
     written: u64,
@@ -73,6 +77,7 @@ impl Run {
             ranges: Vec::new(),
             keyspaces: Vec::new(),
             transactions: Vec::new(),
+            feeds: Feeds::default(),
             cut: None,
             written: 0,
             counts: Counts {
@@ -92,6 +97,7 @@ impl Run {
             self.lose_power(1, TearUnit::Sector);
         }
         self.go_down(Down::Close);
+        self.counts.feeds = self.feeds.counts.clone();
         self.counts.records = self.driver.model.last + self.counts.records_lost;
         self.counts
     }
@@ -379,6 +385,20 @@ impl Run {
                 }
             }
             Operation::Swap(keyspace, key, expected) => self.swap(*keyspace, *key, *expected)?,
+            Operation::Subscribe(pick) => {
+                self.feeds
+                    .begin(self.driver.db(), &self.driver.model, (*pick).into())?;
+            }
+            Operation::Follow(pick) => {
+                let options = self.driver.options();
+                let model = &self.driver.model;
+                self.feeds.follow(&options, model, (*pick).into())?;
+            }
+            Operation::ReadFeed(pick, records) => {
+                let model = &mut self.driver.model;
+                self.feeds.read(model, (*pick).into(), *records)?;
+            }
+            Operation::LetFeedGo(pick) => self.feeds.let_go((*pick).into()),
             other => panic!("{other:?} is done elsewhere"),
         }
         Ok(())
@@ -579,6 +599,7 @@ impl Run {
                 steps: 255,
             })?;
         }
+        self.feeds.end(&mut self.driver.model)?;
         self.forget_handles();
         Ok(())
     }
@@ -608,6 +629,7 @@ impl Run {
             survived = Survived::PowerLoss;
         }
         self.counts.reopened += 1;
+        self.feeds.resume(self.driver.db(), &self.driver.model);
         self.counts.records_lost += before.saturating_sub(self.driver.model.last);
     }
 
@@ -616,6 +638,7 @@ impl Run {
         self.views.clear();
         self.keyspaces.clear();
         self.transactions.clear();
+        self.feeds.remember();
     }
 }
 

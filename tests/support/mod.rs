@@ -10,6 +10,7 @@
 
 pub mod check;
 pub mod driver;
+pub mod feeds;
 pub mod model;
 pub mod store;
 pub mod workload;

@@ -132,6 +132,18 @@ impl Model {
         }
     }
 
+    /// Record `index` has been shown to a subscriber: it stays, and so does all before it.
+    pub fn shown(&mut self, index: u64) {
+        assert!(index <= self.last, "record {index} was never written");
+        self.process = self.process.max(index);
+        self.disk = self.disk.max(index);
+    }
+
+    /// A record and its time.
+    pub fn record(&self, index: u64) -> (&Record, u64) {
+        (&self.records[index as usize - 1], self.time(index))
+    }
+
     fn apply(&mut self, record: &Record, time_us: u64) {
         self.last += 1;
         self.times.push(time_us);

@@ -96,6 +96,9 @@ pub fn varied(options: Options, seed: u64) -> Options {
     let mut rng = SeededRng::new(seed ^ 0x0b71_0e5a);
     let mut pick = |choices: &[u64]| *rng.pick(choices).unwrap();
     let compact = pick(&[2, 2, 3, 4]);
+    // The first is too little for anybody, the last holds all that a run writes.
+    let retained_max = pick(&[0, 200 << 10, 1 << 30]);
+    let retained_min = pick(&[0, 0, 100 << 10, 1 << 30]).min(retained_max);
     options
         .log_file_bytes(pick(&[64 << 10, 64 << 10, 100_000, 256 << 10]))
         .log_bytes_before_flush(pick(&[64 << 10, 64 << 10, 128 << 10]))
@@ -108,4 +111,6 @@ pub fn varied(options: Options, seed: u64) -> Options {
         .level_base_bytes(pick(&[4 << 10, 8 << 10, 32 << 10]))
         .level0_segments_compact(compact as usize)
         .level0_segments_stop((compact + pick(&[1, 2, 6])) as usize)
+        .log_retained_bytes_max(retained_max)
+        .log_retained_bytes_min(retained_min)
 }

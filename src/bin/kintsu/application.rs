@@ -34,6 +34,7 @@ fn dispatch(command: &Command, console: &mut Console) -> Outcome {
         Command::Count(arguments) => commands::count::run(arguments, console),
         Command::Load(arguments) => commands::load::run(arguments, console),
         Command::Export(arguments) => commands::export::run(arguments, console),
+        Command::Watch(arguments) => commands::watch::run(arguments, console),
         Command::Keyspaces(arguments) => commands::keyspaces::run(arguments, console),
         Command::Stat(arguments) => commands::stat::run(arguments, console),
         Command::Verify(arguments) => commands::verify::run(arguments, console),

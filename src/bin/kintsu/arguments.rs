@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     bench, compact, completions, count, delete, demo, export, get, keyspaces, load, log, manifest,
-    put, salvage, scan, segments, stat, verify,
+    put, salvage, scan, segments, stat, verify, watch,
 };
 
 const AFTER_HELP: &str = "\
@@ -54,6 +54,8 @@ pub enum Command {
     Load(load::Arguments),
     /// Write the store's content as TSV, JSON lines or a folder of files
     Export(export::Arguments),
+    /// Write what is done to the store, record by record, as its log says
+    Watch(watch::Arguments),
     /// List, create or drop keyspaces
     Keyspaces(keyspaces::Arguments),
     /// Show what the store is made of, and what opening it took

@@ -152,6 +152,7 @@ fn kind_of(error: &Error) -> &'static str {
         Error::KeyspaceExists { .. } => "keyspace_exists",
         Error::Closed => "closed",
         Error::Purged { .. } => "purged",
+        Error::NotYetWritten { .. } => "not_yet_written",
         Error::LogOrder { .. } => "log_order",
         Error::VoteLost { .. } => "vote_lost",
         Error::OutcomeUnknown { .. } => "outcome_unknown",

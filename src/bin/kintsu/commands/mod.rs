@@ -19,3 +19,4 @@ pub mod scan;
 pub mod segments;
 pub mod stat;
 pub mod verify;
+pub mod watch;

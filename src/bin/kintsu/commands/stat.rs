@@ -53,6 +53,8 @@ fn tell_store(console: &mut Console, statistics: &Statistics) -> Outcome {
         &text::count(statistics.covered_index.0),
     )?;
     row(console, "log files", &text::bytes(statistics.log_bytes))?;
+    let first = text::count(statistics.log_first_index.0);
+    row(console, "log begins at record", &first)?;
     row(console, "log ends at position", &log_end.to_string())?;
     if log_durable != log_end {
         row(console, "log on disk to position", &log_durable.to_string())?;
@@ -159,6 +161,7 @@ fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
         "log_end": statistics.log_end.0,
         "log_durable": statistics.log_durable.0,
         "log_bytes": statistics.log_bytes,
+        "log_first_index": statistics.log_first_index.0,
         "latched": statistics.latched,
         "background_failure": statistics.background_failure,
         "keyspaces": statistics.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
