@@ -42,7 +42,8 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use self::cursor::Cursor;
 use self::segment::{BlockCache, Segment, SegmentBuilder, SegmentOptions, SegmentSetup};
 use self::types::{
-    Entry, EntryKind, FileId, Index, KeyspaceId, SegmentMeta, SegmentNumber, StoreId, Version,
+    Codec, Entry, EntryKind, FileId, Index, KeyspaceId, SegmentMeta, SegmentNumber, StoreId,
+    Version,
 };
 use self::vfs::{DiskVfs, Vfs};
 
@@ -70,6 +71,68 @@ fn key(number: u64) -> [u8; 16] {
 }
 
 fn build(dir: &Path, entries: u64, value_bytes: usize) -> SegmentMeta {
+    let noise = |number: u64, value: &mut Vec<u8>| {
+        value.resize(value_bytes, 0);
+        for (nth, word) in value.chunks_mut(8).enumerate() {
+            let bytes = scatter(number ^ (nth as u64) << 40).to_le_bytes();
+            word.copy_from_slice(&bytes[..word.len()]);
+        }
+    };
+    build_of(dir, entries, Codec::None, noise)
+}
+
+/// A JSON object of 100 to 300 bytes.
+fn json(number: u64, value: &mut Vec<u8>) {
+    const NAMES: [&str; 8] = [
+        "Anna", "Bela", "Chandra", "Dmitri", "Elif", "Farid", "Greta", "Hugo",
+    ];
+    const CITIES: [&str; 8] = [
+        "Berlin",
+        "Hamburg",
+        "Reykjavik",
+        "Lisboa",
+        "Oslo",
+        "Praha",
+        "Wien",
+        "Zagreb",
+    ];
+    let (one, other) = (scatter(number), scatter(number ^ 1 << 50));
+    let name = NAMES[(one >> 30) as usize % 8];
+    let city = |bits: u64| CITIES[(other >> bits) as usize % 8];
+    let mut text = format!(
+        "{{\"id\":{},\"name\":\"{name}\",\"city\":\"{}\",\"active\":{},\"balance\":{}.{:02}",
+        one % 100_000_000,
+        city(3),
+        one & 1 << 50 == 0,
+        other % 100_000,
+        (other >> 20) % 100,
+    );
+    if one % 3 > 0 {
+        let token = scatter(other);
+        text += &format!(
+            ",\"email\":\"{name}.{:x}@example.org\",\"token\":\"{token:016x}\"",
+            one % 65_536
+        );
+    }
+    if one % 3 == 2 {
+        text += &format!(
+            ",\"tags\":[\"{}\",\"{name}\"],\"note\":\"visited {} on the way to {}\"",
+            city(7),
+            city(13),
+            city(17)
+        );
+    }
+    text.push('}');
+    value.clear();
+    value.extend_from_slice(text.as_bytes());
+}
+
+fn build_of(
+    dir: &Path,
+    entries: u64,
+    codec: Codec,
+    make: impl Fn(u64, &mut Vec<u8>),
+) -> SegmentMeta {
     let mut builder = SegmentBuilder::create(SegmentSetup {
         dir: dir.to_owned(),
         vfs: Arc::new(DiskVfs),
@@ -77,15 +140,15 @@ fn build(dir: &Path, entries: u64, value_bytes: usize) -> SegmentMeta {
         keyspace: KeyspaceId::DEFAULT,
         number: SegmentNumber(entries),
         file_id: FileId(u128::from(scatter(entries)) << 64 | 1),
-        options: SegmentOptions::default(),
+        options: SegmentOptions {
+            codec,
+            ..SegmentOptions::default()
+        },
     })
     .unwrap();
-    let mut value = vec![0; value_bytes];
+    let mut value = Vec::new();
     for number in 0..entries {
-        for word in value.chunks_mut(8) {
-            let bytes = scatter(number).to_le_bytes();
-            word.copy_from_slice(&bytes[..word.len()]);
-        }
+        make(number, &mut value);
         let entry = Entry {
             key: &key(number * 2),
             version: Version::newest_at(Index(1 + scatter(number) % ENTRIES)),
@@ -234,6 +297,49 @@ fn large_values(group: &mut BenchmarkGroup<'_, WallTime>, dir: &Path) {
     });
 }
 
+/// Each codec with values that shrink and values that don't.
+fn codecs(group: &mut BenchmarkGroup<'_, WallTime>, dir: &Path) {
+    const COUNT: u64 = 300_000;
+    let noise = |number: u64, value: &mut Vec<u8>| {
+        value.clear();
+        value.extend((0..13).flat_map(|word| scatter(number * 13 + word).to_le_bytes()));
+    };
+    let codecs = [Codec::None, Codec::Lz4, Codec::Zstd];
+    for codec in codecs
+        .into_iter()
+        .filter(|codec| codec.missing_feature().is_none())
+    {
+        for kind in ["JSON", "noise"] {
+            let built = || match kind {
+                "JSON" => build_of(dir, COUNT, codec, json),
+                _ => build_of(dir, COUNT, codec, noise),
+            };
+            let meta = built();
+            let name = codec.name();
+            eprintln!("{name}, {kind}: {} bytes", meta.bytes);
+            let segment = open(dir, &meta, 0);
+            group.sample_size(10);
+            group.throughput(Throughput::Elements(COUNT));
+            group.bench_function(format!("{name}, {kind}: build and sync"), |bencher| {
+                bencher.iter(built);
+            });
+            group.bench_function(format!("{name}, {kind}: scan, page cache"), |bencher| {
+                bencher.iter(|| assert_eq!(scan(&segment).0, COUNT));
+            });
+            let mut draw = 0;
+            group.throughput(Throughput::Elements(1));
+            group.sample_size(50);
+            group.bench_function(format!("{name}, {kind}: get, page cache"), |bencher| {
+                bencher.iter(|| {
+                    draw += 1;
+                    let number = scatter(draw) % COUNT * 2;
+                    segment.get(&key(number), Version::MAX).unwrap().unwrap()
+                });
+            });
+        }
+    }
+}
+
 fn benches(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
@@ -251,6 +357,7 @@ fn benches(criterion: &mut Criterion) {
     point_reads(&mut group, dir, &meta);
     large_values(&mut group, dir);
     scans(&mut group, dir, &meta);
+    codecs(&mut group, dir);
     group.finish();
 }
 

@@ -131,6 +131,14 @@ pub enum Error {
         /// The identity that was expected.
         expected: String,
     },
+    /// A file, or an option of a keyspace, asks for a feature of this crate that this build lacks.
+    #[error("{} needs the feature `{feature}`: use a build of Kintsu that has it", path.display())]
+    FeatureMissing {
+        /// The file, or the store's folder.
+        path: PathBuf,
+        /// The feature's name in Cargo.toml.
+        feature: &'static str,
+    },
     /// The folder belongs to a cluster member.
     #[error("{} belongs to a cluster member; open it as a node, or read-only", path.display())]
     MemberStore {

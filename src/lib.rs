@@ -33,9 +33,9 @@ pub use error::{Damage, Error, Reaction, Result};
 pub use operator::{Append, Counter, MergeOperator};
 pub use options::{Background, KeyspaceOptions, Options, Progress};
 pub use types::{
-    BATCH_BYTES_MAX, Durability, Index, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KeyspaceId,
-    LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, StreamId, Term, VALUE_BYTES_MAX,
-    Version,
+    BATCH_BYTES_MAX, Codec, Compression, Durability, Index, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX,
+    KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, StreamId, Term,
+    VALUE_BYTES_MAX, Version,
 };
 
 /// The fuzz targets: each takes a fuzzer's bytes and panics if a promise is broken.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::environment::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::operator::{MergeOperator, MergeOperators};
-use crate::types::Durability;
+use crate::types::{Codec, Compression, Durability};
 use crate::vfs::{DiskVfs, Vfs};
 
 /// Who drives flush, compaction and the log's upkeep.
@@ -47,13 +47,28 @@ pub type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
 /// assert_eq!(hits.get("/index.html")?.as_deref(), Some(&2_i64.to_le_bytes()[..]));
 /// # Ok::<(), kintsu::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyspaceOptions {
     /// How long a value put by `put` lives; `None`: until it is deleted.
     pub time_to_live: Option<Duration>,
     /// Name of the operator that merges use.
     pub merge_operator: Option<String>,
+    /// What packs the blocks of its segments.
+    pub compression: Compression,
+    /// Bits of Bloom filter for each key in its segments; `None`: as many as the store's options say.
+    pub filter_bits_per_key: Option<u32>,
+}
+
+impl Default for KeyspaceOptions {
+    fn default() -> Self {
+        Self {
+            time_to_live: None,
+            merge_operator: None,
+            compression: Compression::all(Codec::Lz4),
+            filter_bits_per_key: None,
+        }
+    }
 }
 
 impl KeyspaceOptions {
@@ -70,6 +85,51 @@ impl KeyspaceOptions {
     pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
         self.merge_operator = Some(name.into());
         self
+    }
+
+    /// What packs the blocks of its segments, level by level. Segments that were written before keep
+    /// theirs. Default: LZ4 in all levels.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = kintsu::Db::open(folder.path())?;
+    /// use kintsu::{Codec, Compression, KeyspaceOptions};
+    /// let options = KeyspaceOptions::default().compression(Compression::new(Codec::None, Codec::Lz4));
+    /// let notes = db.create_keyspace_with("notes", options)?;
+    /// assert_eq!(notes.options().compression.last, Codec::Lz4);
+    /// # Ok::<(), kintsu::Error>(())
+    /// ```
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// How many bits of Bloom filter each key in its segments gets; 0 = no filter. At most 64. Default: as
+    /// many as [`Options::filter_bits_per_key`] says whenever a segment is written.
+    #[must_use]
+    pub fn filter_bits_per_key(mut self, bits: u32) -> Self {
+        self.filter_bits_per_key = Some(bits);
+        self
+    }
+
+    /// Checks every option against its range, and that this build can serve it; `path` is the store's.
+    pub(crate) fn validate(&self, path: &Path) -> Result<()> {
+        if let Some(bits) = self.filter_bits_per_key {
+            range("filter_bits_per_key", u64::from(bits), 0, 64)?;
+        }
+        self.check_features(path)
+    }
+
+    /// Checks that this build can serve it.
+    pub(crate) fn check_features(&self, path: &Path) -> Result<()> {
+        match self.compression.missing_feature() {
+            Some(feature) => Err(Error::FeatureMissing {
+                path: path.to_owned(),
+                feature,
+            }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -330,6 +390,7 @@ impl Options {
                 why,
             });
         }
+        self.default_keyspace.validate(&self.path)?;
         let compact = self.level0_segments_compact as u64;
         range("level0_segments_compact", compact, 2, 64)?;
         range(

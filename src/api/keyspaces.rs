@@ -41,10 +41,11 @@ impl Db {
     /// Creates a keyspace with options of its own; it is there after any crash.
     ///
     /// # Errors
-    /// As [`Db::create_keyspace`], and [`Error::UnknownMergeOperator`].
+    /// As [`Db::create_keyspace`], and [`Error::InvalidOption`], [`Error::FeatureMissing`].
     pub fn create_keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         check_name(name)?;
         let engine = &self.shared().engine;
+        options.validate(&engine.options.path)?;
         let _catalog = engine.catalog.lock();
         if engine.keyspaces.load().by_name(name).is_some() {
             return Err(Error::KeyspaceExists {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::operator::MergeOperators;
 use crate::options::KeyspaceOptions;
-use crate::types::{Index, KEYSPACE_NAME_BYTES_MAX, KeyspaceId};
+use crate::types::{Codec, Compression, Index, KEYSPACE_NAME_BYTES_MAX, KeyspaceId};
 
 /// Name of the keyspace that every store has and nobody can drop.
 pub const DEFAULT_KEYSPACE: &str = "default";
@@ -92,9 +92,11 @@ impl CatalogOperation {
 
 const TIME_TO_LIVE: u64 = 1;
 const MERGE_OPERATOR: u64 = 2;
+const COMPRESSION: u64 = 3;
+const FILTER_BITS_PER_KEY: u64 = 4;
 
-/// A keyspace's options as a record and the manifest have them: for each one that isn't the default, varint
-/// tag, varint length, so many bytes.
+/// A keyspace's options as a record and the manifest have them: for each one that is set, varint tag,
+/// varint length, so many bytes. What no tag says isn't so, whatever the defaults of today are.
 pub(crate) fn encode_options(options: &KeyspaceOptions) -> Vec<u8> {
     let mut out = Vec::new();
     let mut put = |tag: u64, bytes: &[u8]| {
@@ -108,12 +110,19 @@ pub(crate) fn encode_options(options: &KeyspaceOptions) -> Vec<u8> {
     if let Some(name) = &options.merge_operator {
         put(MERGE_OPERATOR, name.as_bytes());
     }
+    if options.compression != Compression::NONE {
+        let Compression { upper, last } = options.compression;
+        put(COMPRESSION, &[upper.byte(), last.byte()]);
+    }
+    if let Some(bits) = options.filter_bits_per_key {
+        put(FILTER_BITS_PER_KEY, &bits.to_le_bytes());
+    }
     out
 }
 
 /// The options that the bytes say; `None` if they say something that this version doesn't know.
 pub(crate) fn decode_options(bytes: &[u8]) -> Option<KeyspaceOptions> {
-    let mut options = KeyspaceOptions::default();
+    let mut options = KeyspaceOptions::default().compression(Compression::NONE);
     let mut reader = Reader::new(bytes);
     while !reader.is_empty() {
         let (tag, value) = (reader.varint()?, reader.prefixed()?);
@@ -125,6 +134,15 @@ pub(crate) fn decode_options(bytes: &[u8]) -> Option<KeyspaceOptions> {
             MERGE_OPERATOR => {
                 let name = std::str::from_utf8(value).ok()?;
                 options.merge_operator = Some(name.to_owned());
+            }
+            COMPRESSION => {
+                let [upper, last] = <[u8; 2]>::try_from(value).ok()?;
+                let (upper, last) = (Codec::from_byte(upper)?, Codec::from_byte(last)?);
+                options.compression = Compression::new(upper, last);
+            }
+            FILTER_BITS_PER_KEY => {
+                let bits = u32::from_le_bytes(value.try_into().ok()?);
+                options.filter_bits_per_key = Some(bits.min(64));
             }
             _ => return None,
         }
@@ -215,8 +233,14 @@ mod tests {
     fn records_round_trip_and_hostile_ones_are_none() {
         let options = KeyspaceOptions::default()
             .merge_operator("counter")
-            .time_to_live(Duration::from_secs(7));
-        assert_eq!(decode_options(&encode_options(&options)).unwrap(), options);
+            .time_to_live(Duration::from_secs(7))
+            .compression(Compression::new(Codec::Lz4, Codec::Zstd))
+            .filter_bits_per_key(0);
+        for options in [options.clone(), KeyspaceOptions::default()] {
+            assert_eq!(decode_options(&encode_options(&options)).unwrap(), options);
+        }
+        assert_eq!(decode_options(&[]).unwrap().compression, Compression::NONE);
+        assert!(decode_options(&[3, 2, 0, 9]).is_none());
         assert!(decode_options(&[200, 0]).is_none());
         let create = CatalogOperation::Create {
             id: KeyspaceId(300),

@@ -19,7 +19,9 @@ use crate::manifest::Change;
 use crate::memtable::Memtable;
 use crate::options::Background;
 use crate::segment::{Segment, SegmentBuilder, SegmentOptions, SegmentSetup};
-use crate::types::{FileId, Index, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber, Term};
+use crate::types::{
+    Compression, FileId, Index, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber, Term,
+};
 
 /// Generations that may wait for their flush before writers wait too.
 const GENERATIONS_MAX: usize = 2;
@@ -240,7 +242,7 @@ impl Engine {
         let ranges = ranges.map_or_else(RangeDeletes::default, |ranges| ranges.as_ref().clone());
         let operator = tree.values.operator().ok().cloned();
         let mut rewrite = Rewrite::new(self.views.boundaries(), false, ranges, operator);
-        let mut builder = self.new_builder(tree.id)?;
+        let mut builder = self.new_builder(tree, 0)?;
         let mut cursor = table.cursor();
         let mut fill = || -> Result<()> {
             cursor.seek_to_first()?;
@@ -275,17 +277,22 @@ impl Engine {
         }
     }
 
-    pub(super) fn new_builder(&self, keyspace: KeyspaceId) -> Result<SegmentBuilder> {
+    /// A segment for a level of a tree.
+    pub(super) fn new_builder(&self, tree: &Tree, level: usize) -> Result<SegmentBuilder> {
+        let filter_bits_per_key = tree.options.filter_bits_per_key;
+        let Compression { upper, last } = tree.options.compression;
         SegmentBuilder::create(SegmentSetup {
             dir: self.options.path.clone(),
             vfs: self.options.vfs.clone(),
             store_id: self.store_id,
-            keyspace,
+            keyspace: tree.id,
             number: self.new_segment_number(),
             file_id: FileId(self.options.entropy.next_u128()),
             options: SegmentOptions {
                 block_bytes: self.options.block_bytes,
-                filter_bits_per_key: self.options.filter_bits_per_key,
+                filter_bits_per_key: filter_bits_per_key
+                    .unwrap_or(self.options.filter_bits_per_key),
+                codec: if level + 1 < LEVELS_MAX { upper } else { last },
                 ..SegmentOptions::default()
             },
         })

@@ -15,7 +15,7 @@ use crate::engine::commit::CommitState;
 use crate::engine::flush::Generation;
 use crate::engine::jobs::Job;
 use crate::engine::queue::Request;
-use crate::engine::tree::{Frozen, Tree};
+use crate::engine::tree::{Frozen, LEVELS_MAX, Tree};
 use crate::error::{Error, Result};
 use crate::manifest::{put_segment, read_segment};
 use crate::segment::{Segment, SegmentBuilder};
@@ -112,7 +112,7 @@ impl Loading {
         }
         let builder = match &mut self.open {
             Some(open) => open,
-            none => none.insert(self.engine.new_builder(self.tree.id)?),
+            none => none.insert(self.engine.new_builder(&self.tree, LEVELS_MAX - 1)?),
         };
         builder.add(Entry {
             key,

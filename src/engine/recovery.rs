@@ -351,6 +351,7 @@ fn open_tree(options: &Options, id: KeyspaceId, keyspace: &KeyspaceState) -> Res
         found: 2,
         supported: 1,
     })?;
+    keyspace_options.check_features(&options.path)?;
     Ok(Tree::new(
         id,
         name,

@@ -239,6 +239,7 @@ impl Replay {
                     lives.insert(id, (index, always.1));
                     let tree = operation.new_tree(&self.options.merge_operators);
                     let tree = tree.ok_or_else(|| malformed(&self.options, index))?;
+                    tree.options.check_features(&self.options.path)?;
                     let table = tables.remove(&id).unwrap_or_default();
                     tree.change(|state| state.active = table);
                     self.keyspaces.insert(Arc::new(tree));

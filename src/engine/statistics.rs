@@ -50,6 +50,9 @@ pub struct Statistics {
     pub log_pinned: Option<Index>,
     /// The lowest record that the log still has; one above `last_index` if it has none.
     pub log_first_index: Index,
+    /// Bytes of segments that are superseded, and stay because somebody still reads them or they await their
+    /// removal.
+    pub superseded_bytes: u64,
     /// Why the store takes no more writes, if so.
     pub latched: Option<String>,
     /// What the last flush or compaction met, until one succeeds.
@@ -117,6 +120,7 @@ impl Engine {
             subscribers: self.pins.count(PinKind::Subscriber),
             log_pinned: self.pins.lowest(self.log.first_index()),
             log_first_index: self.log.first_index(),
+            superseded_bytes: self.garbage.lock().iter().map(|s| s.meta().bytes).sum(),
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
             keyspaces: keyspaces.trees().map(of_tree).collect(),

@@ -20,15 +20,22 @@ use bytes::{Buf, Bytes};
 
 use super::format::FRAME_BYTES;
 use crate::codec::{Reader, put_varint};
-use crate::types::{Entry, EntryKind, Index, KEY_BYTES_MAX, Version, order};
+use crate::types::{
+    EXPIRY_BYTES, Entry, EntryKind, Index, KEY_BYTES_MAX, VALUE_BYTES_MAX, Version, order,
+};
 
 /// Where the restarts stand, in bytes from the start of the section.
 const RESTARTS_START: usize = FRAME_BYTES + 16;
 const RESTART_BYTES: usize = 8;
-/// Shortest section that can be a block: one restart, one record of an empty key, no value.
-pub const BLOCK_BYTES_MIN: usize = RESTARTS_START + RESTART_BYTES + 5;
 /// The most bytes that an entry takes beside its key and value.
 pub const ENTRY_OVERHEAD_MAX: usize = 32;
+/// Longest section that can be a block: one with the largest entry by itself.
+pub const SECTION_BYTES_MAX: usize = RESTARTS_START
+    + RESTART_BYTES
+    + ENTRY_OVERHEAD_MAX
+    + KEY_BYTES_MAX
+    + VALUE_BYTES_MAX
+    + EXPIRY_BYTES;
 
 const KIND_BITS: u32 = 3;
 const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
@@ -155,6 +162,13 @@ impl BlockBuilder {
         // In place: a value of 256 MiB should not be in memory twice.
         self.section.splice(..0, head);
         &mut self.section
+    }
+
+    /// Gives away the section that was just finished, and makes the builder empty.
+    pub fn take(&mut self) -> Vec<u8> {
+        let section = std::mem::take(&mut self.section);
+        self.clear(0);
+        section
     }
 
     /// Makes it empty, and gives back memory that only a large value needed.

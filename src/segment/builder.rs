@@ -2,28 +2,23 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::block::{BlockBuilder, ENTRY_OVERHEAD_MAX};
+use super::compress::{Packer, SAMPLE_BYTES, train};
 use super::filter::{BITS_PER_KEY_MAX, FilterBuilder};
 use super::format::{Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Identity, SectionKind, seal};
 use super::index::IndexBuilder;
+use super::output::{Output, WRITE_BYTES};
 use super::properties::Properties;
 use super::{file_name, temporary_name};
-use crate::codec::digest;
 use crate::error::{Error, Result};
 use crate::types::{
-    EXPIRY_BYTES, Entry, EntryKind, FileId, Index, KEY_BYTES_MAX, KeyspaceId, RangeDelete,
+    Codec, EXPIRY_BYTES, Entry, EntryKind, FileId, Index, KEY_BYTES_MAX, KeyspaceId, RangeDelete,
     SegmentMeta, SegmentNumber, StoreId, VALUE_BYTES_MAX, Version, order,
 };
-use crate::vfs::{Access, File, Vfs};
-
-/// What is gathered before it is handed to the disk, in bytes.
-const WRITE_BYTES: usize = 512 << 10;
+use crate::vfs::{Access, Vfs};
 
 /// How a segment is laid out. A reader needs none of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +31,8 @@ pub struct SegmentOptions {
     pub restart_interval: usize,
     /// Bits of filter a key, 0 (none) to 64. With 10, one absent key in 120 costs a block read.
     pub filter_bits_per_key: u32,
+    /// What packs the blocks.
+    pub codec: Codec,
 }
 
 impl Default for SegmentOptions {
@@ -44,12 +41,13 @@ impl Default for SegmentOptions {
             block_bytes: 4096,
             restart_interval: 16,
             filter_bits_per_key: 10,
+            codec: Codec::None,
         }
     }
 }
 
 impl SegmentOptions {
-    fn check(&self) -> Result<()> {
+    fn check(&self, dir: &Path) -> Result<()> {
         let refused = |name, why: &str| {
             let why = why.to_owned();
             Err(Error::InvalidOption { name, why })
@@ -62,6 +60,10 @@ impl SegmentOptions {
         }
         if self.filter_bits_per_key > BITS_PER_KEY_MAX {
             return refused("filter_bits_per_key", "must be at most 64");
+        }
+        if let Some(feature) = self.codec.missing_feature() {
+            let path = dir.to_owned();
+            return Err(Error::FeatureMissing { path, feature });
         }
         Ok(())
     }
@@ -86,73 +88,28 @@ pub struct SegmentSetup {
     pub options: SegmentOptions,
 }
 
-/// The bytes on their way to the file.
-struct Output {
-    file: Arc<dyn File>,
-    path: PathBuf,
-    buffer: Vec<u8>,
-    written: u64,
-    digest: Xxh3,
-    /// Set once a write has failed: what is in the file is then unknown, and nothing may follow.
-    broken: bool,
-}
-
-impl Output {
-    fn offset(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.buffer.len() + bytes.len() > WRITE_BYTES {
-            self.flush()?;
-        }
-        if bytes.len() < WRITE_BYTES {
-            self.buffer.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.write(bytes)
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let outcome = self.write(&buffer);
-        buffer.clear();
-        self.buffer = buffer;
-        outcome
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.check()?;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.broken = true;
-        self.file
-            .write_at(bytes, self.written)
-            .map_err(|error| Error::io("write", &self.path, error))?;
-        self.broken = false;
-        self.digest.update(bytes);
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn check(&self) -> Result<()> {
-        if !self.broken {
-            return Ok(());
-        }
-        let error = io::Error::other("an earlier write to it failed");
-        Err(Error::io("write", &self.path, error))
-    }
+/// A finished block that waits until a dictionary has been trained.
+struct Waiting {
+    section: Vec<u8>,
+    last_key: Vec<u8>,
+    last_version: Version,
+    next_key: Option<Vec<u8>>,
 }
 
 /// Writes one segment: `create`, then `add` in table order, then `finish` or `abandon`.
 ///
 /// Takes memory for the write buffer (512 KiB), the block at hand, the index (some 30 bytes and a key
-/// for each block) and the filter (8 bytes for each key).
+/// for each block) and the filter (8 bytes for each key); with zstd, for the first 400 KiB of blocks, from
+/// which a dictionary is trained.
 pub struct SegmentBuilder {
     setup: SegmentSetup,
     output: Output,
     block: BlockBuilder,
+    packer: Packer,
+    /// Blocks not written yet; `None` once it is decided with which dictionary blocks are packed.
+    waiting: Option<Vec<Waiting>>,
+    waiting_bytes: usize,
+    dictionary: Option<Vec<u8>>,
     index: IndexBuilder,
     filter: FilterBuilder,
     properties: Properties,
@@ -176,7 +133,7 @@ impl SegmentBuilder {
     /// # Errors
     /// `InvalidOption`; what the disk answers.
     pub fn create(setup: SegmentSetup) -> Result<Self> {
-        setup.options.check()?;
+        setup.options.check(&setup.dir)?;
         let path = setup.dir.join(temporary_name(setup.number));
         let file = setup
             .vfs
@@ -185,15 +142,12 @@ impl SegmentBuilder {
         let identity = identity(&setup);
         let options = &setup.options;
         Ok(Self {
-            output: Output {
-                file,
-                path,
-                buffer: identity.encode_header(),
-                written: 0,
-                digest: digest(),
-                broken: false,
-            },
+            output: Output::new(file, path, identity.encode_header()),
             block: BlockBuilder::new(options.restart_interval),
+            packer: Packer::new(options.codec),
+            waiting: (options.codec == Codec::Zstd).then(Vec::new),
+            waiting_bytes: 0,
+            dictionary: None,
             index: IndexBuilder::default(),
             filter: FilterBuilder::new(options.filter_bits_per_key),
             properties: Properties {
@@ -297,23 +251,61 @@ impl SegmentBuilder {
     }
 
     fn finish_block(&mut self, next_key: Option<&[u8]>) -> Result<()> {
-        let offset = self.output.offset();
         let section = self.block.finish();
-        let bytes = section.len() as u64;
-        if !seal(self.setup.file_id, offset, SectionKind::Data, section) {
-            return Err(too_large(&self.output));
+        if let Some(waiting) = &mut self.waiting {
+            self.waiting_bytes += section.len();
+            waiting.push(Waiting {
+                section: self.block.take(),
+                last_key: self.last_key.clone(),
+                last_version: self.last_version,
+                next_key: next_key.map(<[u8]>::to_vec),
+            });
+            return match self.waiting_bytes >= SAMPLE_BYTES {
+                true => self.write_waiting(),
+                false => Ok(()),
+            };
         }
-        self.output.append(section)?;
+        let place = self
+            .output
+            .write_block(&mut self.packer, self.setup.file_id, section)?;
         self.block.clear(WRITE_BYTES);
         let last = (&self.last_key[..], self.last_version);
-        self.index.add(Extent { offset, bytes }, last, next_key);
+        self.index.add(place, last, next_key);
         Ok(())
     }
 
-    /// Length of the file if it were finished now, give or take the filter.
+    /// Trains a dictionary from the blocks that wait for it, and writes them.
+    fn write_waiting(&mut self) -> Result<()> {
+        let Some(waiting) = self.waiting.take() else {
+            return Ok(());
+        };
+        self.waiting_bytes = 0;
+        let bodies = waiting.iter();
+        let bodies: Vec<&[u8]> = bodies
+            .filter_map(|block| block.section.get(FRAME_BYTES..))
+            .collect();
+        self.dictionary = train(&bodies);
+        if let Some(dictionary) = &self.dictionary {
+            self.packer.set_dictionary(dictionary);
+        }
+        for mut block in waiting {
+            let place = self.output.write_block(
+                &mut self.packer,
+                self.setup.file_id,
+                &mut block.section,
+            )?;
+            let last = (&block.last_key[..], block.last_version);
+            self.index.add(place, last, block.next_key.as_deref());
+        }
+        Ok(())
+    }
+
+    /// Length of the file if it were finished now, give or take the filter and what packing the last
+    /// blocks saves.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let blocks = self.output.offset() + self.block.bytes() as u64;
+        let unwritten = self.block.bytes() + self.waiting_bytes;
+        let blocks = self.output.offset() + unwritten as u64;
         blocks + self.index.bytes() as u64 + FOOTER_BYTES as u64
     }
 
@@ -351,6 +343,7 @@ impl SegmentBuilder {
         if !self.block.is_empty() {
             self.finish_block(None)?;
         }
+        self.write_waiting()?;
         self.properties.blocks = self.index.blocks().into();
         self.properties.largest_key = self.last_key.clone();
         self.write_tail()?;
@@ -377,9 +370,14 @@ impl SegmentBuilder {
         Ok(meta)
     }
 
-    /// Filter, index, properties and footer.
+    /// Dictionary, filter, index, properties and footer.
     fn write_tail(&mut self) -> Result<()> {
         let mut section = vec![0; FRAME_BYTES];
+        let mut dictionary = Extent::default();
+        if let Some(bytes) = self.dictionary.take() {
+            section.extend_from_slice(&bytes);
+            dictionary = self.write_section(SectionKind::Dictionary, &mut section)?;
+        }
         let mut filter = Extent {
             offset: self.output.offset(),
             bytes: 0,
@@ -397,6 +395,7 @@ impl SegmentBuilder {
             filter,
             index,
             properties,
+            dictionary,
         };
         self.output.append(&footer.encode())
     }
@@ -406,7 +405,7 @@ impl SegmentBuilder {
         let offset = self.output.offset();
         let bytes = section.len() as u64;
         if !seal(self.setup.file_id, offset, kind, section) {
-            return Err(too_large(&self.output));
+            return Err(self.output.too_large());
         }
         self.output.append(section)?;
         section.clear();
@@ -433,9 +432,4 @@ fn identity(setup: &SegmentSetup) -> Identity {
         number: setup.number,
         file_id: setup.file_id,
     }
-}
-
-fn too_large(output: &Output) -> Error {
-    let error = io::Error::new(io::ErrorKind::FileTooLarge, "a section of over 4 GiB");
-    Error::io("write", &output.path, error)
 }

@@ -1,6 +1,7 @@
 //! A cursor over a segment. Seeks and short walks go through the block cache; a walk of several blocks
 //! reads ahead, many blocks at a time, and leaves the cache to those who come back.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -130,7 +131,7 @@ impl SegmentCursor {
         let start = usize::try_from(place.offset.saturating_sub(self.window.offset)).unwrap_or(0);
         let section = self.window.bytes.get(start..start + place.bytes as usize);
         // A copy, so that a value which someone keeps holds one block in memory, not a window.
-        let section = Bytes::copy_from_slice(section.unwrap_or_default());
+        let section = Cow::Borrowed(section.unwrap_or_default());
         self.segment.file.verified_block(place.offset, section)
     }
 

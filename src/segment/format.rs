@@ -5,7 +5,7 @@
 //! is wrong with them in words; who calls knows the path and the offset.
 
 use crate::codec::{Reader, block_checksum};
-use crate::types::{FileId, KeyspaceId, SegmentNumber, StoreId};
+use crate::types::{Codec, FileId, KeyspaceId, SegmentNumber, StoreId};
 
 /// The newest format that this version reads, and the one it writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -22,8 +22,8 @@ const HEADER_MAGIC: [u8; 8] = *b"KINTSEGH";
 const FOOTER_MAGIC: [u8; 8] = *b"KINTSEGF";
 const IDENTITY_BYTES: usize = 56;
 const CHECKSUM_BYTES: usize = 8;
-/// The only codec of format 1: bytes as they are.
-const CODEC_NONE: u8 = 0;
+/// Where the place of the dictionary stands in the footer; the bytes before it are room for parity.
+const DICTIONARY_START: usize = 136;
 
 /// What a section holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum SectionKind {
     Filter = 3,
     /// Counts and bounds.
     Properties = 4,
+    /// What the blocks were compressed against.
+    Dictionary = 5,
 }
 
 impl SectionKind {
@@ -47,6 +49,7 @@ impl SectionKind {
             2 => Some(Self::Index),
             3 => Some(Self::Filter),
             4 => Some(Self::Properties),
+            5 => Some(Self::Dictionary),
             _ => None,
         }
     }
@@ -58,6 +61,7 @@ impl SectionKind {
             Self::Index => "index",
             Self::Filter => "filter",
             Self::Properties => "properties",
+            Self::Dictionary => "dictionary",
         }
     }
 }
@@ -196,6 +200,8 @@ pub struct Footer {
     pub index: Extent,
     /// The properties.
     pub properties: Extent,
+    /// The dictionary; no bytes, at 0, if there is none.
+    pub dictionary: Extent,
 }
 
 impl Footer {
@@ -207,8 +213,11 @@ impl Footer {
             out.extend_from_slice(&extent.offset.to_le_bytes());
             out.extend_from_slice(&extent.bytes.to_le_bytes());
         }
-        // Room for parity (blocks in a group, parity blocks in a group, offset, length) and more.
-        out.resize(FOOTER_BYTES - CHECKSUM_BYTES, 0);
+        // Room for parity (blocks in a group, parity blocks in a group, offset, length).
+        out.resize(DICTIONARY_START, 0);
+        out.extend_from_slice(&self.dictionary.offset.to_le_bytes());
+        out.extend_from_slice(&self.dictionary.bytes.to_le_bytes());
+        debug_assert_eq!(out.len(), FOOTER_BYTES - CHECKSUM_BYTES);
         let offset = self.file_bytes.saturating_sub(FOOTER_BYTES as u64);
         let checksum = block_checksum(self.identity.file_id, offset, &out);
         out.extend_from_slice(&checksum.to_le_bytes());
@@ -244,27 +253,38 @@ impl Footer {
             extent.bytes = reader.u64()?;
         }
         let [filter, index, properties] = extents;
-        let reserved_is_zero = reader.rest().iter().all(|&byte| byte == 0);
+        let reserved = bytes.get(IDENTITY_BYTES + 56..DICTIONARY_START)?;
+        let mut reader = Reader::new(bytes.get(DICTIONARY_START..)?);
+        let dictionary = Extent {
+            offset: reader.u64()?,
+            bytes: reader.u64()?,
+        };
+        let reserved_is_zero = reserved.iter().all(|&byte| byte == 0);
         reserved_is_zero.then_some(Self {
             identity,
             file_bytes,
             filter,
             index,
             properties,
+            dictionary,
         })
     }
 
     /// Sections lie one behind the other, from the last block to the footer.
     fn check_layout(&self, offset: u64) -> Result<(), String> {
         let whole = self.file_bytes == offset.saturating_add(FOOTER_BYTES as u64);
-        let filter_fits = self.filter.offset >= HEADER_BYTES as u64
+        let dictionary_fits = match self.dictionary {
+            Extent { bytes: 0, offset } => offset == 0,
+            place => place.end() == self.filter.offset && place.bytes >= FRAME_BYTES as u64,
+        };
+        let filter_fits = self.data_end() >= HEADER_BYTES as u64
             && self.filter.end() == self.index.offset
             && self.index.end() == self.properties.offset
             && self.properties.end() == offset;
         let lengths_fit = [self.index, self.properties]
             .iter()
             .all(|extent| extent.bytes >= FRAME_BYTES as u64);
-        if whole && filter_fits && lengths_fit {
+        if whole && dictionary_fits && filter_fits && lengths_fit {
             return Ok(());
         }
         Err("its sections do not lie one behind the other".into())
@@ -272,7 +292,10 @@ impl Footer {
 
     /// Where the data blocks end.
     pub fn data_end(&self) -> u64 {
-        self.filter.offset
+        match self.dictionary.bytes {
+            0 => self.filter.offset,
+            _ => self.dictionary.offset,
+        }
     }
 }
 
@@ -282,6 +305,18 @@ impl Footer {
 /// Returns false, and leaves it alone, if the section is longer than a frame can say (4 GiB).
 #[must_use]
 pub fn seal(file: FileId, offset: u64, kind: SectionKind, section: &mut [u8]) -> bool {
+    seal_packed(file, offset, kind, Codec::None, section)
+}
+
+/// As [`seal`], for a section whose body this codec made.
+#[must_use]
+pub fn seal_packed(
+    file: FileId,
+    offset: u64,
+    kind: SectionKind,
+    codec: Codec,
+    section: &mut [u8],
+) -> bool {
     let Ok(bytes) = u32::try_from(section.len()) else {
         return false;
     };
@@ -289,7 +324,7 @@ pub fn seal(file: FileId, offset: u64, kind: SectionKind, section: &mut [u8]) ->
         return false;
     };
     frame[8] = kind as u8;
-    frame[9] = CODEC_NONE;
+    frame[9] = codec.byte();
     frame[10..12].fill(0);
     frame[12..16].copy_from_slice(&bytes.to_le_bytes());
     let checksum = block_checksum(file, offset, section.get(8..).unwrap_or_default());
@@ -304,6 +339,8 @@ pub fn seal(file: FileId, offset: u64, kind: SectionKind, section: &mut [u8]) ->
 pub struct Frame {
     /// What it says it holds.
     pub kind: SectionKind,
+    /// What made its body.
+    pub codec: Codec,
     /// The length it claims, frame included.
     pub bytes: u32,
 }
@@ -313,13 +350,18 @@ impl Frame {
     pub fn peek(bytes: &[u8]) -> Option<Self> {
         let frame: &[u8; FRAME_BYTES] = bytes.first_chunk()?;
         let kind = SectionKind::from_byte(frame[8])?;
+        let codec = Codec::from_byte(frame[9])?;
         let bytes = u32::from_le_bytes([frame[12], frame[13], frame[14], frame[15]]);
-        (frame[10] == 0 && frame[11] == 0 && bytes as usize >= FRAME_BYTES)
-            .then_some(Self { kind, bytes })
+        (frame[10] == 0 && frame[11] == 0 && bytes as usize >= FRAME_BYTES).then_some(Self {
+            kind,
+            codec,
+            bytes,
+        })
     }
 }
 
-/// Verifies a whole section found at `offset`, which should be of this kind.
+/// Verifies a whole section found at `offset`, which should be of this kind. Says what made its body:
+/// only that of a block can be packed.
 ///
 /// # Errors
 /// What is wrong with it, in words.
@@ -328,7 +370,7 @@ pub fn verify_section(
     offset: u64,
     kind: SectionKind,
     section: &[u8],
-) -> Result<(), String> {
+) -> Result<Codec, String> {
     let name = kind.name();
     check(
         section.get(..8),
@@ -337,7 +379,12 @@ pub fn verify_section(
         section.get(8..).unwrap_or_default(),
     )
     .map_err(|what| format!("{name}: {what}"))?;
-    let frame = Frame::peek(section).ok_or_else(|| format!("{name}: not a section"))?;
+    let frame = Frame::peek(section).ok_or_else(|| match section.get(9) {
+        Some(&codec) if Codec::from_byte(codec).is_none() => {
+            format!("{name}: codec {codec} is not known to this version")
+        }
+        _ => format!("{name}: not a section"),
+    })?;
     if frame.kind != kind || frame.bytes as usize != section.len() {
         return Err(format!(
             "{name}: a {} of {} bytes stands here",
@@ -345,10 +392,8 @@ pub fn verify_section(
             frame.bytes
         ));
     }
-    match section.get(9) {
-        Some(&CODEC_NONE) => Ok(()),
-        codec => Err(format!(
-            "{name}: codec {codec:?} is not known to this version"
-        )),
+    if frame.codec != Codec::None && kind != SectionKind::Data {
+        return Err(format!("{name}: packed with {}", frame.codec.name()));
     }
+    Ok(frame.codec)
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::cursor::Cursor;
 use crate::error::{Damage, Error, Result};
 use crate::testing::{Input, MemoryVfs, edit_file};
-use crate::types::{FileId, KeyspaceId, SegmentMeta, SegmentNumber, StoreId, Version};
+use crate::types::{Codec, FileId, KeyspaceId, SegmentMeta, SegmentNumber, StoreId, Version};
 use crate::vfs::Vfs;
 
 const STORE: StoreId = StoreId(0x5704e);
@@ -80,10 +80,12 @@ fn open(disk: &MemoryVfs, meta: &SegmentMeta, cache_bytes: u64) -> Result<Arc<Se
 /// A sound segment, damaged before or after it is opened.
 fn damaged(input: &mut Input<'_>) {
     let disk = MemoryVfs::new();
+    let shape = input.u8();
     let options = SegmentOptions {
-        block_bytes: 32 << (input.u8() % 6),
+        block_bytes: 32 << (shape % 6),
         restart_interval: 1 + input.place(5),
         filter_bits_per_key: input.pick(&[0, 1, 10]),
+        codec: codec_of(shape / 6),
     };
     let cache_bytes = input.pick(&[0, 4 << 10, 1 << 20]);
     let while_open = input.flag();
@@ -120,6 +122,15 @@ fn damaged(input: &mut Input<'_>) {
     );
     let reads = read_all(&segment, &rows) + wander(&segment, &rows, input);
     assert!(changed || reads == 0, "a sound file answered Damaged");
+}
+
+/// One of the codecs that this build has.
+fn codec_of(number: u8) -> Codec {
+    let codec = [Codec::None, Codec::Lz4, Codec::Zstd][usize::from(number % 3)];
+    match codec.missing_feature() {
+        Some(_) => Codec::Lz4,
+        None => codec,
+    }
 }
 
 /// What was damaged; any other error is wrong here.

@@ -11,12 +11,14 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::block::{BLOCK_BYTES_MIN, common_prefix};
+use super::block::common_prefix;
 use super::format::{Extent, FRAME_BYTES};
 use crate::codec::Reader;
 use crate::types::{Index, KEY_BYTES_MAX, Version, order};
 
 const RECORD_BYTES: usize = 16;
+/// No block takes fewer: a frame, and something.
+const SECTION_BYTES_MIN: usize = FRAME_BYTES + 5;
 const RECORDS_START: usize = FRAME_BYTES + 4;
 /// Sorts behind every other version of its key.
 const OLDEST: Version = Version {
@@ -136,7 +138,7 @@ impl BlockIndex {
         for block in 0..self.blocks {
             let what = |what: &str| format!("index: {what} of block {block}");
             let extent = self.extent(block).ok_or_else(|| what("no place"))?;
-            if extent.offset != end || extent.bytes < BLOCK_BYTES_MIN as u64 {
+            if extent.offset != end || extent.bytes < SECTION_BYTES_MIN as u64 {
                 return Err(what("a wrong place"));
             }
             end = extent.end();

@@ -1,11 +1,12 @@
 //! Shows what stands in a segment file, damaged or not, with no manifest to go by.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use bytes::Bytes;
 
-use super::block::{Block, Decoded};
 use super::block_cursor::BlockCursor;
+use super::compress::{self, Dictionary, Unreadable};
 use super::filter::Filter;
 use super::format::{
     Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Frame, HEADER_BYTES, Identity, Refusal, SectionKind,
@@ -13,9 +14,9 @@ use super::format::{
 };
 use super::index::BlockIndex;
 use super::properties::Properties;
-use super::reader::SegmentFile;
+use super::reader::{SegmentFile, open_dictionary};
 use crate::error::{Error, Result};
-use crate::types::FileId;
+use crate::types::{Codec, FileId};
 use crate::vfs::{Access, Vfs};
 
 /// Read at once while looking for the next section behind damage, in bytes.
@@ -44,12 +45,21 @@ pub enum InspectedContent {
     },
     /// A block of entries.
     Block {
+        /// What packed it.
+        codec: Codec,
+        /// Its length as it was before; as it is, if it can't be unpacked.
+        plain_bytes: u64,
         /// Entries that can be decoded.
         entries: u64,
         /// The first of their keys.
         first_key: Option<Vec<u8>>,
         /// The last of their keys.
         last_key: Option<Vec<u8>>,
+    },
+    /// What the blocks were packed against.
+    Dictionary {
+        /// Whether this build can use it.
+        usable: bool,
     },
     /// The filter.
     Filter {
@@ -93,6 +103,7 @@ pub fn inspect(vfs: &dyn Vfs, path: &Path, show: &mut dyn FnMut(Inspected)) -> R
         file,
         path: path.to_owned(),
         file_id: FileId::default(),
+        dictionary: None,
     };
     Inspection::new(file, file_bytes)?.run(show)
 }
@@ -121,6 +132,8 @@ impl Inspection {
             .or(header_id)
             .unwrap_or_default();
         let index = decoded.and_then(|footer| read_index(&file, &footer));
+        let dictionary = decoded.map(|footer| open_dictionary(&file, &footer));
+        file.dictionary = dictionary.and_then(Result::ok).flatten();
         Ok(Self {
             file,
             header,
@@ -184,7 +197,8 @@ impl Inspection {
         if verdict.is_err() && known.is_none() && !self.plausible_end(offset + bytes)? {
             return Ok(None);
         }
-        Ok(Some(content(offset, kind, section, verdict)))
+        let dictionary = self.file.dictionary.as_ref();
+        Ok(Some(content(offset, kind, section, verdict, dictionary)))
     }
 
     /// Whether something may follow here, so that the length which led here may be right.
@@ -303,15 +317,25 @@ fn content(
     offset: u64,
     kind: SectionKind,
     section: Bytes,
-    verdict: Result<(), String>,
+    verdict: Result<Codec, String>,
+    dictionary: Option<&Dictionary>,
 ) -> Inspected {
     let bytes = section.len() as u64;
     let (content, decoded) = match kind {
-        SectionKind::Data => block_content(section),
+        SectionKind::Data => {
+            let frame = Frame::peek(&section);
+            let claimed = frame.map_or(Codec::None, |frame| frame.codec);
+            block_content(&section, verdict.clone().unwrap_or(claimed), dictionary)
+        }
         SectionKind::Index => {
             let count = section.get(FRAME_BYTES..).and_then(<[u8]>::first_chunk);
             let blocks = count.map_or(0, |count| u32::from_le_bytes(*count).into());
             (InspectedContent::Index { blocks }, Ok(()))
+        }
+        SectionKind::Dictionary => {
+            let body = section.get(FRAME_BYTES..).unwrap_or_default();
+            let usable = Dictionary::parse(body).is_ok();
+            (InspectedContent::Dictionary { usable }, Ok(()))
         }
         SectionKind::Filter => {
             let filter = Filter::parse(&section);
@@ -330,20 +354,27 @@ fn content(
     Inspected {
         offset,
         bytes,
-        verdict: verdict.and(decoded),
+        verdict: verdict.map(drop).and(decoded),
         content,
     }
 }
 
-fn block_content(section: Bytes) -> (InspectedContent, Result<(), String>) {
+fn block_content(
+    section: &[u8],
+    codec: Codec,
+    dictionary: Option<&Dictionary>,
+) -> (InspectedContent, Result<(), String>) {
     let mut entries = 0;
     let mut first_key = None;
     let mut last_key: Option<Vec<u8>> = None;
-    let walk = || {
-        let block = Block::parse(section)?;
+    let mut plain_bytes = section.len() as u64;
+    let mut walk = || {
+        let block = compress::block(Cow::Borrowed(section), codec, dictionary)?;
+        plain_bytes = block.bytes() as u64;
+        let malformed = |_| Unreadable::Malformed;
         let mut cursor = BlockCursor::default();
         cursor.reset(&block);
-        while cursor.next(&block)? {
+        while cursor.next(&block).map_err(malformed)? {
             entries += 1;
             let key = cursor.entry(&block).map_or(&[][..], |entry| entry.key);
             first_key.get_or_insert_with(|| key.to_vec());
@@ -353,12 +384,13 @@ fn block_content(section: Bytes) -> (InspectedContent, Result<(), String>) {
         }
         Ok(())
     };
-    let decoded: Decoded<()> = walk();
+    let decoded: Result<(), Unreadable> = walk();
     let content = InspectedContent::Block {
+        codec,
+        plain_bytes,
         entries,
         first_key,
         last_key,
     };
-    let malformed = |_| "block: malformed under a good checksum".to_owned();
-    (content, decoded.map_err(malformed))
+    (content, decoded.map_err(Unreadable::what))
 }

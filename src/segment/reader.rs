@@ -1,5 +1,6 @@
 //! An open segment: point lookups, and the verified blocks that cursors walk.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 
 use super::block::{Block, Decoded};
 use super::cache::BlockCache;
+use super::compress::{self, Dictionary, Unreadable};
 use super::cursor::SegmentCursor;
 use super::file_name;
 use super::filter::Filter;
@@ -19,7 +21,9 @@ use super::format::{
 use super::index::BlockIndex;
 use super::properties::Properties;
 use crate::error::{Damage, Error, Result};
-use crate::types::{FileId, Found, Index, KeyspaceId, RangeDeletes, SegmentMeta, StoreId, Version};
+use crate::types::{
+    Codec, FileId, Found, Index, KeyspaceId, RangeDeletes, SegmentMeta, StoreId, Version,
+};
 use crate::vfs::{Access, File, Vfs};
 
 /// The file under a segment: reads, and the words for what is wrong with it.
@@ -27,6 +31,8 @@ pub(super) struct SegmentFile {
     pub(super) file: Arc<dyn File>,
     pub(super) path: PathBuf,
     pub(super) file_id: FileId,
+    /// What its blocks were packed against.
+    pub(super) dictionary: Option<Dictionary>,
 }
 
 impl SegmentFile {
@@ -70,7 +76,7 @@ impl SegmentFile {
         Ok(section.into())
     }
 
-    fn verify(&self, offset: u64, kind: SectionKind, section: &[u8]) -> Result<()> {
+    fn verify(&self, offset: u64, kind: SectionKind, section: &[u8]) -> Result<Codec> {
         verify_section(self.file_id, offset, kind, section).map_err(|what| {
             let bytes = section.len() as u64;
             self.damaged(Extent { offset, bytes }, what)
@@ -78,14 +84,23 @@ impl SegmentFile {
     }
 
     /// Verifies the bytes of a data block that were read at `offset`.
-    pub(super) fn verified_block(&self, offset: u64, section: Bytes) -> Result<Block> {
-        self.verify(offset, SectionKind::Data, &section)?;
+    pub(super) fn verified_block(&self, offset: u64, section: Cow<'_, [u8]>) -> Result<Block> {
+        let codec = self.verify(offset, SectionKind::Data, &section)?;
         let bytes = section.len() as u64;
-        Block::parse(section).map_err(|_| self.malformed(Extent { offset, bytes }))
+        let block = compress::block(section, codec, self.dictionary.as_ref());
+        block.map_err(|why| self.unreadable(Extent { offset, bytes }, why))
     }
 
-    fn malformed(&self, place: Extent) -> Error {
-        self.damaged(place, "block: malformed under a good checksum")
+    fn unreadable(&self, place: Extent, why: Unreadable) -> Error {
+        match why {
+            Unreadable::Malformed => self.damaged(place, why.what()),
+            Unreadable::MissingFeature(feature) => self.missing_feature(feature),
+        }
+    }
+
+    fn missing_feature(&self, feature: &'static str) -> Error {
+        let path = self.path.clone();
+        Error::FeatureMissing { path, feature }
     }
 }
 
@@ -138,6 +153,7 @@ impl Segment {
             file,
             path,
             file_id: meta.file_id,
+            dictionary: None,
         };
         let footer = open_footer(&file, store_id, meta)?;
         Self::open_sections(file, footer, meta, cache)
@@ -145,18 +161,22 @@ impl Segment {
 
     /// Reads index, filter and properties, and names the damage of all three.
     fn open_sections(
-        file: SegmentFile,
+        mut file: SegmentFile,
         footer: Footer,
         meta: &SegmentMeta,
         cache: Arc<BlockCache>,
     ) -> Result<Self> {
         let mut damage = Vec::new();
+        file.dictionary = take(&mut damage, open_dictionary(&file, &footer))?.flatten();
         let index = take(&mut damage, open_index(&file, &footer))?;
         let filter = take(&mut damage, open_filter(&file, &footer))?;
         let properties = take(&mut damage, open_properties(&file, &footer, meta))?;
         let (Some(index), Some(filter), Some(properties)) = (index, filter, properties) else {
             return Err(Error::Damaged(damage));
         };
+        if !damage.is_empty() {
+            return Err(Error::Damaged(damage));
+        }
         if properties.blocks != index.blocks() as u64 {
             let what = format!("{} blocks in the properties", properties.blocks);
             return Err(file.damaged(footer.properties, what));
@@ -315,7 +335,8 @@ impl Segment {
 
     /// Names the block in which decoding failed.
     pub(super) fn checked<T>(&self, number: usize, decoded: Decoded<T>) -> Result<T> {
-        decoded.map_err(|_| self.file.malformed(self.extent(number)))
+        let place = self.extent(number);
+        decoded.map_err(|_| self.file.unreadable(place, Unreadable::Malformed))
     }
 }
 
@@ -343,6 +364,20 @@ fn open_filter(file: &SegmentFile, footer: &Footer) -> Result<Option<Filter>> {
     }
     let section = file.read_section(footer.filter, SectionKind::Filter)?;
     Filter::parse(&section).map_err(|what| file.damaged(footer.filter, what))
+}
+
+/// The dictionary, if the segment has one.
+pub(super) fn open_dictionary(file: &SegmentFile, footer: &Footer) -> Result<Option<Dictionary>> {
+    if footer.dictionary.bytes == 0 {
+        return Ok(None);
+    }
+    let section = file.read_section(footer.dictionary, SectionKind::Dictionary)?;
+    if let Some(feature) = Codec::Zstd.missing_feature() {
+        return Err(file.missing_feature(feature));
+    }
+    let dictionary = Dictionary::parse(section.get(FRAME_BYTES..).unwrap_or_default());
+    let refused = |what| file.damaged(footer.dictionary, what);
+    dictionary.map(Some).map_err(refused)
 }
 
 fn open_properties(file: &SegmentFile, footer: &Footer, meta: &SegmentMeta) -> Result<Properties> {

@@ -1,5 +1,6 @@
 //! What the tests of this room share: small segments on a simulated disk, and what they should hold.
 
+mod compression;
 mod damage;
 mod forged;
 mod model;
@@ -13,7 +14,7 @@ use super::*;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::types::{
-    Entry, EntryKind, FileId, Found, Index, KeyspaceId, SegmentMeta, StoreId, Version,
+    Codec, Entry, EntryKind, FileId, Found, Index, KeyspaceId, SegmentMeta, StoreId, Version,
 };
 use crate::vfs::{MemoryVfs, Vfs};
 
@@ -72,7 +73,37 @@ fn tiny() -> SegmentOptions {
         block_bytes: 128,
         restart_interval: 3,
         filter_bits_per_key: 10,
+        codec: Codec::None,
     }
+}
+
+/// The codecs that this build has.
+fn codecs() -> impl Iterator<Item = Codec> {
+    let all = [Codec::None, Codec::Lz4, Codec::Zstd];
+    all.into_iter()
+        .filter(|codec| codec.missing_feature().is_none())
+}
+
+/// Blocks small enough that there are several, large enough to be worth packing.
+fn packed(codec: Codec) -> SegmentOptions {
+    SegmentOptions {
+        block_bytes: 512,
+        codec,
+        ..tiny()
+    }
+}
+
+/// Values with much in common.
+fn compressible_rows(count: u64) -> Vec<Row> {
+    let value = |number: u64| {
+        let (one, other) = (number * 7919 % 1000, number * 104_729 % 10_000);
+        format!("{{\"id\":{one},\"name\":\"user-{other}\",\"active\":true,\"city\":\"Reykjavik\"}}")
+    };
+    let row = |number| {
+        let key = format!("user:{number:08}");
+        Row::put(key.as_bytes(), number + 1, value(number).as_bytes())
+    };
+    (0..count).map(row).collect()
 }
 
 fn setup(vfs: Arc<dyn Vfs>, options: SegmentOptions) -> SegmentSetup {

@@ -2,10 +2,13 @@
 
 use std::cmp::Ordering;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::block::{Block, Decoded, Malformed, Place, RawEntry, common_prefix};
+use super::compress::{self, Unreadable};
 use super::format::{
     Extent, FOOTER_BYTES, Footer, HEADER_BYTES, Identity, Refusal, SectionKind, verify_section,
 };
@@ -81,6 +84,7 @@ impl Segment {
         let blocks =
             (0..self.index.blocks()).map(|number| (Part::Block(number), self.extent(number)));
         let sections = [
+            (SectionKind::Dictionary, self.footer.dictionary),
             (SectionKind::Filter, self.footer.filter),
             (SectionKind::Index, self.footer.index),
             (SectionKind::Properties, self.footer.properties),
@@ -168,7 +172,9 @@ impl Verification<'_> {
             Part::Footer => {
                 same(Footer::decode(&bytes, place.offset).map(|found| found == segment.footer))
             }
-            Part::Section(kind) => verify_section(segment.file.file_id, place.offset, kind, &bytes),
+            Part::Section(kind) => {
+                verify_section(segment.file.file_id, place.offset, kind, &bytes).map(drop)
+            }
             Part::Block(number) => self.check_block(number, place, bytes),
         };
         if let Err(what) = verdict {
@@ -178,9 +184,11 @@ impl Verification<'_> {
 
     fn check_block(&mut self, number: usize, place: Extent, bytes: Bytes) -> Result<(), String> {
         let file_id = self.segment.file.file_id;
-        verify_section(file_id, place.offset, SectionKind::Data, &bytes)?;
-        let malformed = |_| "block: malformed under a good checksum".to_owned();
-        let block = Block::parse(bytes).map_err(malformed)?;
+        let codec = verify_section(file_id, place.offset, SectionKind::Data, &bytes)?;
+        let malformed = |_| Unreadable::Malformed.what();
+        let dictionary = self.segment.file.dictionary.as_ref();
+        let block = compress::block(Cow::Borrowed(&bytes), codec, dictionary);
+        let block = block.map_err(Unreadable::what)?;
         let mut key = Vec::new();
         let mut last: Option<Version> = None;
         let mut restart = 0;

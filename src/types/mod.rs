@@ -1,11 +1,13 @@
 //! Newtypes for positions and names, and the size limits of the store.
 
+mod compression;
 mod entry;
 mod file;
 mod range_delete;
 
 use std::fmt;
 
+pub use compression::{Codec, Compression};
 pub use entry::{EXPIRY_BYTES, Entry, Found, expires_us, order};
 pub use file::{LogFileMeta, SegmentMeta};
 pub use range_delete::{Fragment, RangeDelete, RangeDeletes};

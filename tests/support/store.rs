@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kintsu::testing::{FaultVfs, ManualClock, MemoryVfs, SeededEntropy, SeededRng};
 use kintsu::vfs::Vfs;
-use kintsu::{Append, Background, KeyspaceOptions, Options};
+use kintsu::{Append, Background, Codec, Compression, KeyspaceOptions, Options};
 
 /// Where stores live on simulated disks.
 pub const FOLDER: &str = "store";
@@ -88,7 +88,22 @@ pub fn tiny(vfs: Arc<dyn Vfs>) -> Options {
         .level_base_bytes(8 << 10)
         .level0_segments_compact(2)
         .level0_segments_stop(4)
-        .default_keyspace(KeyspaceOptions::default().merge_operator(Append::NAME))
+        .default_keyspace(default_keyspace(Compression::NONE))
+}
+
+/// Packed blocks would leave too little in the files for much to happen.
+fn default_keyspace(compression: Compression) -> KeyspaceOptions {
+    KeyspaceOptions::default()
+        .merge_operator(Append::NAME)
+        .compression(compression)
+}
+
+const CODECS: &[u64] = &[0, 1, 1, 2];
+
+/// One of the codecs that this build has.
+fn codec(number: u64) -> Codec {
+    let codec = [Codec::None, Codec::Lz4, Codec::Zstd][number as usize];
+    codec.missing_feature().map_or(codec, |_| Codec::Lz4)
 }
 
 /// [`tiny`] with whatever doesn't have to be so varied by the seed.
@@ -113,4 +128,8 @@ pub fn varied(options: Options, seed: u64) -> Options {
         .level0_segments_stop((compact + pick(&[1, 2, 6])) as usize)
         .log_retained_bytes_max(retained_max)
         .log_retained_bytes_min(retained_min)
+        .default_keyspace(default_keyspace(Compression::new(
+            codec(pick(CODECS)),
+            codec(pick(CODECS)),
+        )))
 }

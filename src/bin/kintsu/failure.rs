@@ -138,6 +138,7 @@ fn kind_of(error: &Error) -> &'static str {
         Error::Locked { .. } => "locked",
         Error::NotAStore { .. } => "not_a_store",
         Error::NewerFormat { .. } => "newer_format",
+        Error::FeatureMissing { .. } => "feature_missing",
         Error::ForeignFile { .. } => "foreign_file",
         Error::MemberStore { .. } => "member_store",
         Error::UnsafeFileSystem { .. } => "unsafe_file_system",

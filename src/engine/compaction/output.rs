@@ -8,14 +8,17 @@ use crate::engine::Engine;
 use crate::engine::compaction::task::Task;
 use crate::engine::merge::{Direction, LevelCursor, Merge, Source};
 use crate::engine::rewrite::Rewrite;
+use crate::engine::tree::Tree;
 use crate::error::Result;
 use crate::segment::{Segment, SegmentBuilder};
-use crate::types::{Entry, KeyspaceId, RangeDeletes, SegmentMeta};
+use crate::types::{Entry, RangeDeletes, SegmentMeta};
 
 /// The segments being written, one at a time.
 struct Output<'a> {
     engine: &'a Engine,
-    keyspace: KeyspaceId,
+    tree: &'a Tree,
+    /// The level that they are for.
+    level: usize,
     open: Option<SegmentBuilder>,
     last_key: Vec<u8>,
     /// The first key of the segment at hand; `None` for the first segment.
@@ -39,7 +42,7 @@ impl Output<'_> {
     fn builder(&mut self) -> Result<&mut SegmentBuilder> {
         Ok(match &mut self.open {
             Some(open) => open,
-            none => none.insert(self.engine.new_builder(self.keyspace)?),
+            none => none.insert(self.engine.new_builder(self.tree, self.level)?),
         })
     }
 
@@ -91,7 +94,8 @@ impl Engine {
         let mut rewrite = Rewrite::new(boundaries, task.bottom, ranges, operator);
         let mut output = Output {
             engine: self,
-            keyspace: task.tree.id,
+            tree: &task.tree,
+            level: task.target,
             open: None,
             last_key: Vec::new(),
             lower: None,

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use super::rows::Rows;
-use super::{FILE, KEYSPACE, NUMBER, STORE, build, damage_of, open, path, show};
+use super::{FILE, KEYSPACE, NUMBER, STORE, build, codec_of, damage_of, open, path, show};
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::segment::format::{
-    Extent, FOOTER_BYTES, FRAME_BYTES, Footer, HEADER_BYTES, Identity, SectionKind, seal,
+    Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Frame, HEADER_BYTES, Identity, SectionKind, seal,
+    seal_packed,
 };
 use crate::segment::properties::Properties;
 use crate::segment::{Segment, SegmentOptions};
 use crate::testing::{Input, MemoryVfs, edit_bytes};
-use crate::types::{Index, SegmentMeta, Version};
+use crate::types::{Codec, Index, SegmentMeta, Version};
 
 /// Raw bytes for a file, some of the time with header and footer put right.
 pub(super) fn raw(input: &mut Input<'_>) {
@@ -36,12 +37,19 @@ pub(super) fn raw(input: &mut Input<'_>) {
             filter: between(starts[0], starts[1]),
             index: between(starts[1], starts[2]),
             properties: between(starts[2], end),
+            dictionary: Extent::default(),
         };
+        let before = starts[0].saturating_sub(HEADER_BYTES as u64);
+        let dictionary_bytes = layout[3] % (before + 1);
+        if fixed & 16 == 16 && dictionary_bytes > 0 {
+            footer.dictionary = between(starts[0] - dictionary_bytes, starts[0]);
+        }
         if fixed & 4 == 4 {
             footer.index.bytes = u64::MAX - layout[3];
         }
         // Sections with right checksums where they can have them.
         for (kind, place) in [
+            (SectionKind::Dictionary, footer.dictionary),
             (SectionKind::Filter, footer.filter),
             (SectionKind::Index, footer.index),
             (SectionKind::Properties, footer.properties),
@@ -59,10 +67,12 @@ pub(super) fn raw(input: &mut Input<'_>) {
 /// A sound segment whose sections are changed and given right checksums again.
 pub(super) fn sections(input: &mut Input<'_>) {
     let disk = MemoryVfs::new();
+    let shape = input.u8();
     let options = SegmentOptions {
-        block_bytes: 32 << (input.u8() % 4),
+        block_bytes: 32 << (shape % 4),
         restart_interval: 1 + input.place(4),
         filter_bits_per_key: input.pick(&[0, 10]),
+        codec: codec_of(shape / 4),
     };
     let rounds = 1 + input.place(4);
     let decided = input.bytes(200);
@@ -87,7 +97,16 @@ pub(super) fn sections(input: &mut Input<'_>) {
         change(&mut decided, &mut body);
         body.resize(section.len() - FRAME_BYTES, 0);
         section[FRAME_BYTES..].copy_from_slice(&body);
-        assert!(seal(FILE, place.offset, kind, section), "a small section");
+        let codec = match kind {
+            // Most often as it was, else as something else.
+            SectionKind::Data => match decided.u8() {
+                number @ 0..64 => codec_of(number),
+                _ => Frame::peek(section).map_or(Codec::None, |frame| frame.codec),
+            },
+            _ => Codec::None,
+        };
+        let sealed = seal_packed(FILE, place.offset, kind, codec, section);
+        assert!(sealed, "a small section");
     }
     let keys: Vec<Vec<u8>> = rows.all().iter().map(|row| row.key.clone()).collect();
     use_all(&bytes, &keys);

@@ -57,15 +57,25 @@ fn any_rows() -> impl Strategy<Value = Vec<Row>> {
     })
 }
 
+fn any_codec() -> impl Strategy<Value = Codec> {
+    let zstd = match Codec::Zstd.missing_feature() {
+        Some(_) => Codec::Lz4,
+        None => Codec::Zstd,
+    };
+    prop_oneof![Just(Codec::None), Just(Codec::Lz4), Just(zstd)]
+}
+
 fn any_options() -> impl Strategy<Value = SegmentOptions> {
     let bits = prop_oneof![Just(0u32), Just(1), Just(10)];
-    (32usize..300, 1usize..9, bits).prop_map(|(block_bytes, restart_interval, bits)| {
-        SegmentOptions {
+    let options = (32usize..300, 1usize..9, bits, any_codec());
+    options.prop_map(
+        |(block_bytes, restart_interval, bits, codec)| SegmentOptions {
             block_bytes,
             restart_interval,
             filter_bits_per_key: bits,
-        }
-    })
+            codec,
+        },
+    )
 }
 
 fn any_move() -> impl Strategy<Value = Move> {

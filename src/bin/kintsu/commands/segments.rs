@@ -1,5 +1,6 @@
 //! `kintsu segments STORE`
 
+use kintsu::Codec;
 use kintsu::inspect::{self, InspectedSegment, SegmentContent, SegmentIdentity, SegmentProperties};
 use kintsu::vfs::DiskVfs;
 use serde_json::{Value, json};
@@ -54,6 +55,8 @@ fn content(content: &SegmentContent) -> Shown {
     match content {
         SegmentContent::Header { identity } => header(identity.as_ref()),
         SegmentContent::Block {
+            codec,
+            plain_bytes,
             entries,
             first_key,
             last_key,
@@ -62,11 +65,16 @@ fn content(content: &SegmentContent) -> Shown {
             let (entries_text, first, last) =
                 (text::count(*entries), key(first_key), key(last_key));
             let value = json!({
+                "codec": codec.name(),
+                "plain_bytes": plain_bytes,
                 "entries": entries,
                 "first_key": first_key.as_deref().map(to_json),
                 "last_key": last_key.as_deref().map(to_json),
             });
-            let text = format!("entries: {entries_text}, keys {first} to {last}");
+            let mut text = format!("entries: {entries_text}, keys {first} to {last}");
+            if *codec != Codec::None {
+                text += &format!(", {} of {}", codec.name(), text::bytes(*plain_bytes));
+            }
             ("block", text, value)
         }
         SegmentContent::Filter { usable } => {
@@ -76,6 +84,10 @@ fn content(content: &SegmentContent) -> Shown {
                 "of a kind that this version can't ask"
             };
             ("filter", text.to_owned(), json!({ "usable": usable }))
+        }
+        SegmentContent::Dictionary { usable } => {
+            let text = if *usable { "" } else { "not one" };
+            ("dictionary", text.to_owned(), json!({ "usable": usable }))
         }
         SegmentContent::Index { blocks } => {
             let value = json!({ "blocks": blocks });
