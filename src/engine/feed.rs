@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 pub(crate) use self::record::{Decoded, Decoder};
 pub use self::record::{FeedChange, FeedKeyspace, FeedRecord};
 use crate::engine::Engine;
+use crate::engine::jobs::Job;
 use crate::engine::pins::{Pin, PinKind};
 use crate::error::{Error, Result};
 use crate::types::{Index, Lsn};
@@ -258,15 +259,20 @@ impl Subscriber {
     fn sync(&self) -> Result<()> {
         let engine = &self.engine;
         engine.check_not_latched()?;
-        let synced = engine.log.sync();
-        synced.or_else(|error| {
-            engine.latch_if_final(&error);
-            if engine.feed.has_ended() {
-                return Err(Error::Closed);
+        match engine.log.sync() {
+            Ok(()) => {
+                engine.signals.wake(Job::SyncIdentifiers);
+                Ok(())
             }
-            engine.check_not_latched()?;
-            Err(error)
-        })
+            Err(error) => {
+                engine.latch_if_final(&error);
+                if engine.feed.has_ended() {
+                    return Err(Error::Closed);
+                }
+                engine.check_not_latched()?;
+                Err(error)
+            }
+        }
     }
 
     /// The record that was just read is to be read again.

@@ -153,8 +153,8 @@ impl LogReader {
         })
     }
 
-    /// Where the record that was returned last ends: for [`super::Log::read_durable_from`]. `None` before
-    /// the first.
+    /// Where the record that was returned last ends, or where the reader before this one stood: for
+    /// [`super::Log::read_durable_from`].
     #[must_use]
     pub fn position(&self) -> Option<Lsn> {
         self.position

@@ -153,7 +153,7 @@ impl Generator {
         // Weights of: writes, catalog, jobs, reads, views, ranges and feeds held, going down.
         let weights: [u64; 6] = match self.mix {
             Mix::Everything => [45, 4, 20, 14, 20, 3],
-            Mix::Crashes => [55, 5, 20, 5, 8, 12],
+            Mix::Crashes => [55, 5, 20, 5, 14, 12],
             Mix::Reads => [35, 3, 12, 25, 30, 1],
         };
         let mut drawn = rng.below(weights.iter().sum());
@@ -252,7 +252,8 @@ impl Generator {
             16 => Operation::Subscribe(pick(rng)),
             17 if rng.one_in(2) => Operation::Subscribe(pick(rng)),
             17 => Operation::Follow(pick(rng)),
-            18..23 => Operation::ReadFeed(pick(rng), rng.below(12) as u8),
+            18..21 => Operation::ReadFeed(pick(rng), rng.below(12) as u8),
+            21..23 => Operation::ReadFeed(pick(rng), u8::MAX),
             23 => Operation::LetFeedGo(pick(rng)),
             14 => Operation::HoldKeyspace(pick(rng)),
             _ => Operation::UseHeldKeyspace(pick(rng)),

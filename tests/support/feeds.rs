@@ -7,6 +7,7 @@ use kintsu::{
     Subscription,
 };
 
+use super::driver::Driver;
 use super::model::{Change, Effect, Model, Record};
 
 /// How often what was done.
@@ -201,6 +202,20 @@ impl Feeds {
             feed.source = Source::Nowhere;
         }
     }
+}
+
+/// Reads all that there is once, from the oldest record on that the log has.
+pub fn read_all(driver: &mut Driver) -> Result<()> {
+    let mut subscription = driver.db().subscribe(Index(0))?;
+    let mut next = subscription.next_index().0;
+    while let Some(record) = subscription.try_next()? {
+        assert_eq!(record.index, Index(next), "the order of the feed");
+        driver.model.shown(next);
+        compare(&driver.model, &mut BTreeMap::new(), &record);
+        next += 1;
+    }
+    assert_eq!(next, driver.model.last + 1, "a subscriber isn't shown all");
+    Ok(())
 }
 
 /// `None` if the log no longer has the record.

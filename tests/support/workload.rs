@@ -6,6 +6,7 @@ use kintsu::{Durability, Error, Job, Result};
 
 use super::check::Survived;
 use super::driver::Driver;
+use super::feeds;
 use super::model::{Change, Effect};
 
 /// One thing that a program does with its store.
@@ -32,6 +33,8 @@ pub enum Step {
     Job(Job),
     All(Job),
     Check,
+    /// Reads the change feed, as far back as there is log.
+    Feed,
     Close,
     /// Drops the store without closing it.
     LetGo,
@@ -47,6 +50,7 @@ pub const EVERYTHING: &[Step] = &[
     Put("b", 300, Disk),
     Put("c", 10, Buffered),
     Put("d", 10, Process),
+    Feed,
     Put("e", 10, Buffered),
     Sync,
     Advance(20),
@@ -91,6 +95,8 @@ pub const EVERYTHING: &[Step] = &[
     Batch(40, Process),
     Flush,
     All(Job::Compact),
+    Put("l", 10, Buffered),
+    Feed,
     Put("l", 10, Disk),
     All(Job::Reclaim),
     Close,
@@ -123,6 +129,7 @@ pub const EVERYTHING: &[Step] = &[
     All(Job::Compact),
     All(Job::Reclaim),
     Put("t", 10, Process),
+    Feed,
     Check,
 ];
 
@@ -131,7 +138,7 @@ pub const EVERYTHING: &[Step] = &[
 const AFTERWARDS: &[Step] = &[
     Put("x", 10, Disk),
     Batch(20, Buffered),
-    Sync,
+    Feed,
     Job(Job::PrepareLog),
     Flush,
     Delete("x", Process),
@@ -195,6 +202,7 @@ impl Driver {
             Job(job) => return self.step(job).map(drop),
             All(job) => return self.step_all(job),
             Check => return self.check(),
+            Feed => return feeds::read_all(self),
             Close => return self.close(),
             LetGo => self.let_go(),
         }
