@@ -1,5 +1,6 @@
 //! The standalone store as its users see it: [`Db`], [`Keyspace`], [`ReadView`], [`Range`].
 
+mod backup;
 mod batch;
 mod bounds;
 mod db;
@@ -10,6 +11,7 @@ mod range;
 mod salvage;
 mod view;
 
+pub use backup::{Repository, restore};
 pub use bounds::KeyRange;
 pub use db::Db;
 #[cfg(feature = "testing")]

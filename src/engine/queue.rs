@@ -11,11 +11,11 @@ use std::thread::Thread;
 use parking_lot::Mutex;
 
 use crate::codec::payload_hash;
-use crate::engine::batch::{Touched, WriteBatch};
+use crate::engine::batch::{Operations, Touched, WriteBatch};
 use crate::engine::catalog::CatalogOperation;
 use crate::error::Result;
 use crate::types::{Durability, Index};
-use crate::wal::RecordKind;
+use crate::wal::{Record, RecordKind};
 
 const WAITING: u8 = 0;
 const LEADING: u8 = 1;
@@ -37,6 +37,8 @@ pub(crate) struct Request {
     pub(crate) operations: u32,
     pub(crate) touched: Touched,
     pub(crate) durability: Durability,
+    /// The time that the record had before, if it is committed again.
+    pub(crate) time_us: Option<u64>,
     state: AtomicU8,
     outcome: Mutex<Option<Result<Index>>>,
     owner: Thread,
@@ -61,6 +63,21 @@ impl Request {
         Self::new(kind, payload, 0, Touched::default(), Durability::Disk)
     }
 
+    /// A record that is committed again, as a restore does: with the time that it had. What it says was
+    /// checked when it was written.
+    pub(crate) fn of_record(record: &Record) -> Arc<Self> {
+        let payload = record.payload.to_vec();
+        let operations = match record.kind {
+            RecordKind::Batch => Operations::new(&payload).count(),
+            _ => 0,
+        };
+        let operations = u32::try_from(operations).unwrap_or(u32::MAX);
+        let (touched, durability) = (Touched::default(), Durability::Buffered);
+        let mut request = Self::build(record.kind, payload, operations, touched, durability);
+        request.time_us = Some(record.time_us);
+        Arc::new(request)
+    }
+
     fn new(
         kind: RecordKind,
         payload: Vec<u8>,
@@ -68,17 +85,28 @@ impl Request {
         touched: Touched,
         durability: Durability,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::build(kind, payload, operations, touched, durability))
+    }
+
+    fn build(
+        kind: RecordKind,
+        payload: Vec<u8>,
+        operations: u32,
+        touched: Touched,
+        durability: Durability,
+    ) -> Self {
+        Self {
             kind,
             payload_hash: payload_hash(&payload),
             payload,
             operations,
             touched,
             durability,
+            time_us: None,
             state: AtomicU8::new(WAITING),
             outcome: Mutex::new(None),
             owner: std::thread::current(),
-        })
+        }
     }
 
     /// Says how it went. The owner is woken by [`Queue::finish`], not here.

@@ -77,7 +77,7 @@ pub enum Operation {
     Compact(Pick, Side, Side),
     Step(Job),
     /// Each job in this order until it finds nothing to do.
-    AllJobs([Job; 6]),
+    AllJobs([Job; 7]),
     AdvanceClock(u16),
     Get(Pick, Pick),
     /// Keyspace, bounds, and how the ends move.
