@@ -27,7 +27,7 @@ pub use api::{
 pub use bytes::Bytes;
 pub use engine::{
     Backup, BackupReport, DEFAULT_KEYSPACE, Job, KeyspaceStatistics, PruneReport, RecoveryReport,
-    RepositoryReport, RestorePoint, RestoreReport, SkippedBackup, SnapshotReport, Statistics,
+    RepositoryReport, RestorePoint, RestoreReport, Skipped, SnapshotReport, Statistics,
     VerifyProgress, VerifyReport, WriteBatch, verify,
 };
 pub use error::{Damage, Error, Reaction, Result};

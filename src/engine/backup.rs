@@ -26,7 +26,7 @@ pub(crate) use self::archive::Archive;
 pub(crate) use self::job::BackupJob;
 pub(crate) use self::report::list;
 pub use self::report::{
-    Backup, BackupReport, PruneReport, RestorePoint, RestoreReport, SkippedBackup, SnapshotReport,
+    Backup, BackupReport, PruneReport, RestorePoint, RestoreReport, Skipped, SnapshotReport,
 };
 pub(crate) use self::restore::restore;
 pub use self::verify::{RepositoryReport, verify_repository};

@@ -37,8 +37,8 @@ use parking_lot::Mutex;
 
 pub(crate) use backup::{Archive, BackupJob};
 pub use backup::{
-    Backup, BackupReport, PruneReport, RepositoryReport, RestorePoint, RestoreReport,
-    SkippedBackup, SnapshotReport, verify_repository,
+    Backup, BackupReport, PruneReport, RepositoryReport, RestorePoint, RestoreReport, Skipped,
+    SnapshotReport, verify_repository,
 };
 pub(crate) use backup::{list as list_backups, prune as prune_backups, restore};
 pub use batch::WriteBatch;

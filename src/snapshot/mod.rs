@@ -14,5 +14,5 @@ mod tests;
 pub use files::{CopyFailure, Expected, digest_of, link_or_copy};
 pub use format::{BackupContent, SegmentContent, VolumeContent};
 pub use lineage::{LINEAGE_FILE, Lineage, read_lineage, write_lineage};
-pub use repository::{Listed, Pruned, Repository};
+pub use repository::{Listed, Repository};
 pub use staging::Staging;

@@ -97,6 +97,14 @@ impl Repository {
         for folder in [SEGMENTS, BACKUPS, LOG] {
             make(&dir.join(folder))?;
         }
+        for folder in [
+            dir.to_owned(),
+            dir.join(SEGMENTS),
+            dir.join(BACKUPS),
+            dir.join(LOG),
+        ] {
+            remove_temporary(&*vfs, &folder)?;
+        }
         let identity = dir.join(IDENTITY_FILE);
         match vfs.open(&identity, Access::Read) {
             Ok(_) => {}
@@ -267,13 +275,6 @@ impl Repository {
     /// the next attempt.
     pub fn add_segments(&self, segments: &[(SegmentContent, PathBuf)]) -> Result<(u64, u64)> {
         let folder = self.dir.join(SEGMENTS);
-        for entry in self.list(SEGMENTS)? {
-            if entry.name.ends_with(".tmp") && !entry.is_dir {
-                let path = folder.join(&entry.name);
-                let removed = self.vfs.remove(&path);
-                removed.map_err(|error| Error::io("remove", &path, error))?;
-            }
-        }
         let (mut added, mut bytes) = (Vec::new(), 0);
         for (segment, from) in segments {
             if self.has_segment(segment)? {
@@ -488,6 +489,19 @@ fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn Lock>> {
         },
         _ => Error::io("lock", &path, error),
     })
+}
+
+/// Removes what an earlier attempt left unpublished.
+fn remove_temporary(vfs: &dyn Vfs, folder: &Path) -> Result<()> {
+    let listed = vfs.list(folder);
+    for entry in listed.map_err(|error| Error::io("list", folder, error))? {
+        if entry.name.ends_with(".tmp") && !entry.is_dir {
+            let path = folder.join(&entry.name);
+            let removed = vfs.remove(&path);
+            removed.map_err(|error| Error::io("remove", &path, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a folder that holds something else.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::vfs::{Lock, Vfs};
+use crate::vfs::{DirEntry, Lock, Vfs};
 
 use super::files::{sync_folder, temporary};
 
@@ -34,6 +34,7 @@ impl Staging {
         let dir = temporary(target);
         let made = vfs.create_dir_all(&dir);
         made.map_err(|error| Error::io("create the folder", &dir, error))?;
+        list_ours(&*vfs, &dir, is_ours)?;
         let path = dir.join(LOCK_FILE);
         let lock = vfs.lock(&path).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => Error::Locked { path: dir.clone() },
@@ -62,15 +63,7 @@ impl Staging {
     /// `FolderNotEmpty` if there is something foreign in it, and then nothing is removed; or what the disk
     /// answers.
     pub fn clear(&self) -> Result<()> {
-        let listed = self.vfs.list(&self.dir);
-        let entries = listed.map_err(|error| Error::io("list", &self.dir, error))?;
-        if entries
-            .iter()
-            .any(|entry| entry.is_dir || !(self.is_ours)(&entry.name))
-        {
-            let path = self.dir.clone();
-            return Err(Error::FolderNotEmpty { path });
-        }
+        let entries = list_ours(&*self.vfs, &self.dir, self.is_ours)?;
         for entry in entries.iter().filter(|entry| entry.name != LOCK_FILE) {
             let path = self.dir.join(&entry.name);
             let removed = self.vfs.remove(&path);
@@ -112,6 +105,20 @@ impl Drop for Staging {
             let _ = self.clear();
         }
     }
+}
+
+/// What is in a folder, if all of it is what an earlier attempt can have left.
+fn list_ours(vfs: &dyn Vfs, dir: &Path, is_ours: fn(&str) -> bool) -> Result<Vec<DirEntry>> {
+    let listed = vfs.list(dir);
+    let entries = listed.map_err(|error| Error::io("list", dir, error))?;
+    if entries
+        .iter()
+        .any(|entry| entry.is_dir || !is_ours(&entry.name))
+    {
+        let path = dir.to_owned();
+        return Err(Error::FolderNotEmpty { path });
+    }
+    Ok(entries)
 }
 
 /// Whether a folder is missing or empty.

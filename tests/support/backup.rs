@@ -117,10 +117,10 @@ pub fn works_at(machine: &Machine, model: &Model, folder: &'static str, index: u
 /// Restores to a point on a copy of the disk, and checks all of it.
 pub fn check_restore(machine: &Machine, model: &Model, point: RestorePoint, index: u64) {
     let machine = machine.rebooted(machine.memory.fork());
-    let report = restore(&machine, RESTORED, point).unwrap();
+    let report = restore(&machine, "checked", point).unwrap();
     assert_eq!(report.index, Index(index), "{point:?}: {report:?}");
     assert!(report.reached, "{point:?}: {report:?}");
-    open_at(&machine, model, RESTORED, index);
+    open_at(&machine, model, "checked", index);
 }
 
 /// Whether a folder of a disk holds anything but what is never taken for a store.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::engine::Engine;
+use crate::engine::backup::capture::not_final;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::snapshot::{Lineage, Repository, VolumeContent};
@@ -105,7 +106,8 @@ impl Engine {
 
     fn archive_some(&self, repository: &Path, current: &mut Option<Volume>) -> Result<bool> {
         if current.is_none() {
-            *current = self.open_volume(repository)?;
+            let opened = self.open_volume(repository);
+            *current = opened.map_err(|error| not_final(error, repository))?;
             if let Some(volume) = current {
                 let last = volume.last.0;
                 self.archive.through.fetch_max(last, Ordering::AcqRel);
@@ -140,6 +142,16 @@ impl Engine {
 
     /// Writes records that follow each other to the archive, durably.
     fn archive_group(
+        &self,
+        repository: &Path,
+        current: &mut Option<Volume>,
+        group: &[Record],
+    ) -> Result<()> {
+        let written = self.write_group(repository, current, group);
+        written.map_err(|error| not_final(error, repository))
+    }
+
+    fn write_group(
         &self,
         repository: &Path,
         current: &mut Option<Volume>,

@@ -95,13 +95,13 @@ pub(super) fn create_manifest(
     created.map_err(|error| not_final(error, dir))
 }
 
-/// What says of a store under construction that it takes no more writes says nothing of any other: it is
-/// thrown away and built again.
+/// That a store under construction, or an archive, takes no more writes says nothing of any other store: it
+/// is built, or opened, again.
 pub(super) fn not_final(error: Error, dir: &Path) -> Error {
     match error {
         Error::OutcomeUnknown { cause } | Error::Poisoned { cause } => {
             let source = std::io::Error::other(cause.to_string());
-            Error::io("build a store in", dir, source)
+            Error::io("write to", dir, source)
         }
         other => other,
     }

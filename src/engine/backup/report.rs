@@ -1,6 +1,6 @@
 //! What snapshots, backups and restores tell of themselves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -92,12 +92,14 @@ pub enum RestorePoint {
     Time(u64),
 }
 
-/// A backup that a restore could not use.
+/// A backup, or a volume of the archive, that a restore could not use.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct SkippedBackup {
+pub struct Skipped {
     /// Its number in the repository.
     pub number: u64,
+    /// Its description, which may be whole.
+    pub path: PathBuf,
     /// What is wrong with it.
     pub why: Error,
 }
@@ -119,8 +121,8 @@ pub struct RestoreReport {
     /// Whether the point was reached: nothing that the repository is known to have held up to there is
     /// missing.
     pub reached: bool,
-    /// Newer backups that could not be used.
-    pub skipped: Vec<SkippedBackup>,
+    /// Newer backups that could not be used, and volumes of the archive whose description can't be read.
+    pub skipped: Vec<Skipped>,
 }
 
 /// The backups of a repository, oldest first.

@@ -1,12 +1,12 @@
 //! Restore: a backup, verified as it is copied, and the archived records after it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::engine::backup::archive::{is_of, volume_reader};
 use crate::engine::backup::capture::{create_manifest, not_final};
-use crate::engine::backup::report::{RestorePoint, RestoreReport, SkippedBackup};
+use crate::engine::backup::report::{RestorePoint, RestoreReport, Skipped};
 use crate::engine::folder::is_ours;
 use crate::engine::queue::Request;
 use crate::error::{Damage, Error, Result};
@@ -62,7 +62,7 @@ struct Restore<'a> {
     volumes: Vec<(u64, VolumeContent)>,
     /// What the repository is known to have held, up to the point.
     known: Index,
-    /// Whether a newer backup's description can't be read, so that nobody knows what it held.
+    /// Whether the description of a newer backup, or of a volume, can't be read: nobody knows what it held.
     missed_unread: bool,
     report: RestoreReport,
 }
@@ -78,11 +78,19 @@ impl<'a> Restore<'a> {
             return Err(none_left(repository.dir(), damage));
         };
         let backups = repository.backups()?;
-        let volumes = repository.volumes()?.into_iter().rev();
-        let volumes = volumes
-            .filter_map(|volume| Some((volume.number, volume.content.ok()?)))
-            .filter(|(_, content)| is_of(&lineage, content))
-            .collect();
+        let mut volumes = Vec::new();
+        let mut report = RestoreReport::default();
+        for volume in repository.volumes()?.into_iter().rev() {
+            match volume.content {
+                Ok(content) if is_of(&lineage, &content) => volumes.push((volume.number, content)),
+                Ok(_) => {}
+                Err(why) => report.skipped.push(Skipped {
+                    number: volume.number,
+                    path: volume.path,
+                    why,
+                }),
+            }
+        }
         Ok(Self {
             repository,
             options,
@@ -91,8 +99,9 @@ impl<'a> Restore<'a> {
             backups,
             volumes,
             known: Index(0),
-            missed_unread: false,
-            report: RestoreReport::default(),
+            // What a volume holds that nobody knows whose it is can be anything.
+            missed_unread: !report.skipped.is_empty(),
+            report,
         })
     }
 
@@ -116,31 +125,33 @@ impl<'a> Restore<'a> {
                         && self.wants(content.index, content.time_us)
                     {
                         self.known = self.known.max(content.index);
-                        candidates.push((listed.number, content));
+                        candidates.push((listed.number, listed.path, content));
                     }
                 }
                 Err(why) => {
                     unread = unread.max(listed.number);
-                    self.skip(listed.number, why);
+                    self.skip(listed.number, listed.path, why);
                 }
             }
         }
-        candidates.sort_by_key(|(number, content)| (content.index, *number));
-        for (number, content) in candidates.into_iter().rev() {
+        candidates.sort_by_key(|(number, _, content)| (content.index, *number));
+
+        for (number, path, content) in candidates.into_iter().rev() {
             match self.copy(staging, number, &content) {
                 Ok(()) => {
                     self.report.backup = number;
                     self.report.index = content.index;
                     self.report.time_us = content.time_us;
                     // Of those that can't be read only the number tells which are newer.
-                    self.missed_unread = unread > number;
-                    self.report
-                        .skipped
-                        .retain(|skipped| skipped.number > number);
+                    self.missed_unread |= unread > number;
+                    let backups = path.parent();
+                    self.report.skipped.retain(|skipped| {
+                        skipped.number > number || skipped.path.parent() != backups
+                    });
                     return Ok(content);
                 }
                 Err(CopyFailure::Source(why)) => {
-                    self.skip(number, why);
+                    self.skip(number, path, why);
                     staging.clear()?;
                 }
                 Err(CopyFailure::Target(error)) => return Err(error),
@@ -151,8 +162,8 @@ impl<'a> Restore<'a> {
         Err(none_left(self.repository.dir(), errors))
     }
 
-    fn skip(&mut self, number: u64, why: Error) {
-        self.report.skipped.push(SkippedBackup { number, why });
+    fn skip(&mut self, number: u64, path: PathBuf, why: Error) {
+        self.report.skipped.push(Skipped { number, path, why });
     }
 
     fn copy(
