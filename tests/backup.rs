@@ -16,7 +16,9 @@ mod campaigns;
 mod damage;
 mod support;
 
-use kintsu::{Error, Index, Job, RestorePoint};
+use std::time::Duration;
+
+use kintsu::{BackupPolicy, Error, Index, Job, RestorePoint};
 
 use support::backup::*;
 use support::store::FOLDER;
@@ -200,6 +202,115 @@ fn a_snapshot_is_copied_where_links_are_not_to_be_had() {
     let report = db.snapshot_to(SNAPSHOT).unwrap();
     assert!(report.bytes_copied > 0 && report.bytes_linked == 0);
     works_at(&driver.machine, &driver.model, SNAPSHOT, 20);
+}
+
+/// A store with a policy, and its repository's backups.
+fn by_policy(policy: BackupPolicy) -> support::driver::Driver {
+    let mut driver = support::driver::Driver::new(support::store::Machine::new(8))
+        .tuned(move |options| options.backup_policy(policy.clone()));
+    driver.open(support::check::Survived::ProcessDeath).unwrap();
+    driver
+}
+
+fn made(driver: &support::driver::Driver) -> Vec<u64> {
+    match repository(&driver.machine).backups() {
+        Ok(backups) => backups.iter().map(|backup| backup.index.0).collect(),
+        Err(Error::Repository { .. }) => Vec::new(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_policy_makes_backups_by_time_and_keeps_the_newest() {
+    let hour = Duration::from_secs(3600);
+    let mut driver = by_policy(BackupPolicy::new(REPOSITORY).every(hour).keep(2));
+    driver.step_all(Job::Backup).unwrap();
+    assert_eq!(made(&driver), [0; 0], "there is nothing to back up");
+    let advance = |driver: &support::driver::Driver, short_ms: u64| {
+        let clock = &driver.machine.clock;
+        clock.advance(hour - Duration::from_millis(short_ms));
+    };
+    for round in 1..=4 {
+        // Each write takes a millisecond.
+        write(&mut driver, 1).unwrap();
+        driver.step_all(Job::Backup).unwrap();
+        let before = made(&driver);
+        advance(&driver, 3);
+        write(&mut driver, 1).unwrap();
+        driver.step_all(Job::Backup).unwrap();
+        assert_eq!(made(&driver), before, "it isn't due yet");
+        driver.machine.clock.advance(Duration::from_millis(2));
+        driver.step_all(Job::Backup).unwrap();
+        let first = (2 * round - 2).max(1);
+        assert_eq!(made(&driver), [first, 2 * round]);
+        if round == 2 {
+            // The newest is found again after a restart.
+            driver.close().unwrap();
+            driver.open(support::check::Survived::PowerLoss).unwrap();
+        }
+    }
+    let statistics = driver.db().statistics();
+    assert_eq!(
+        (statistics.backups_made, statistics.backup_failure),
+        (2, None)
+    );
+}
+
+#[test]
+fn a_policy_makes_backups_by_bytes_of_log_and_tries_again_after_a_failure() {
+    let policy = BackupPolicy::new(REPOSITORY)
+        .every(None)
+        .every_log_bytes(20_000);
+    let mut driver = by_policy(policy);
+    write(&mut driver, 3).unwrap();
+    driver.step_all(Job::Backup).unwrap();
+    assert_eq!(made(&driver), [0; 0]);
+    driver.db().put("large", vec![1; 20_000]).unwrap();
+    let vfs: &dyn kintsu::vfs::Vfs = &driver.machine.memory.clone();
+    let lock = vfs.lock("repository/LOCK".as_ref()).unwrap();
+    let failed = driver.step(Job::Backup);
+    assert!(matches!(failed, Err(Error::Locked { .. })), "{failed:?}");
+    let statistics = driver.db().statistics();
+    assert!(statistics.backup_failure.unwrap().contains(REPOSITORY));
+    assert_eq!(statistics.latched, None);
+    driver.db().put("writers", "go on").unwrap();
+    drop(lock);
+    driver.step_all(Job::Backup).unwrap();
+    assert_eq!(made(&driver), [5]);
+    assert_eq!(driver.db().statistics().backup_failure, None);
+}
+
+#[test]
+fn threads_back_up_while_writing_goes_on() {
+    let machine = support::store::Machine::new(9);
+    let policy = BackupPolicy::new(REPOSITORY)
+        .every(None)
+        .every_log_bytes(100_000)
+        .keep(3);
+    let options = machine.options().background(kintsu::Background::Threads);
+    let db = options
+        .archive_to(REPOSITORY)
+        .backup_policy(policy)
+        .open()
+        .unwrap();
+    let mut written = 0_u64;
+    while db.statistics().backups_made < 4 {
+        db.put(written.to_be_bytes(), vec![7; 5_000]).unwrap();
+        written += 1;
+        assert!(written < 1_000_000, "{:?}", db.statistics());
+    }
+    loop {
+        // The thread may hold the repository right now.
+        match db.archive_now() {
+            Err(Error::Locked { .. }) => std::thread::yield_now(),
+            done => break assert_eq!(done.unwrap(), Index(written)),
+        }
+    }
+    db.close().unwrap();
+    let report = restore(&machine, RESTORED, RestorePoint::Newest).unwrap();
+    assert_eq!((report.index, report.reached), (Index(written), true));
+    let db = machine.options_at(RESTORED).open().unwrap();
+    assert_eq!(db.range(..).unwrap().count() as u64, written);
 }
 
 /// A disk without hard links.

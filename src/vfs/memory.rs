@@ -4,6 +4,7 @@
 //! or a folder's names, to the disk; and [`MemoryVfs::crash`] gives the disk after a loss of power,
 //! which decides anew for every unsynced thing whether it got there.
 
+mod change;
 mod content;
 mod disk;
 mod inode;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use self::disk::{Disk, Name, normal};
+use self::change::{Name, normal};
+use self::disk::Disk;
 use super::{Access, DirEntry, File, FileSystem, Lock, Vfs};
 
 /// How much a simulated disk writes as a whole; a torn unit takes everything in it.

@@ -5,8 +5,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completions, count, delete, demo, export, get, keyspaces, load, log, manifest, put, salvage,
-    scan, segments, stat, verify,
+    backup, completions, count, delete, demo, export, get, keyspaces, load, log, manifest, put,
+    restore, salvage, scan, segments, snapshot, stat, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -62,6 +62,12 @@ pub enum Command {
     Verify(verify::Arguments),
     /// Copy what is readable of a damaged store into a new one
     Salvage(salvage::Arguments),
+    /// Make a folder that is a store with what this one holds, sharing its segments
+    Snapshot(snapshot::Arguments),
+    /// Back the store up to a repository, incrementally; list, prune or verify the backups there
+    Backup(backup::Arguments),
+    /// Make a store from a backup repository: the newest state, or as it was at a record or a moment
+    Restore(restore::Arguments),
     /// Show the log as it is on disk, damaged or not
     Log(log::Arguments),
     /// Show the segments as they are on disk, damaged or not
