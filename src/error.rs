@@ -155,6 +155,30 @@ pub enum Error {
         /// What it lacks.
         why: &'static str,
     },
+    /// A new store is to be made where something is already.
+    #[error("{} isn't empty; name a folder that is missing or empty", path.display())]
+    FolderNotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A backup repository can't serve the call.
+    #[error("backup repository {}: {why}", path.display())]
+    Repository {
+        /// The repository, or the file in it.
+        path: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
+    /// The archive lacks records between the backup and the point to be restored.
+    #[error("the archive in {} lacks records {from} to {to}; restore to an index below {from}, or from a newer backup", path.display())]
+    ArchiveGap {
+        /// The repository.
+        path: PathBuf,
+        /// The first record that is missing.
+        from: Index,
+        /// The last one.
+        to: Index,
+    },
     /// The store was opened read-only.
     #[error("the store is open read-only")]
     ReadOnly,

@@ -133,6 +133,68 @@ impl KeyspaceOptions {
     }
 }
 
+/// When a store backs itself up, and where to. A backup is due once either limit is reached and there is
+/// something new; what it meets shows in [`Statistics`](crate::Statistics) and stops no writer.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let (path, repository) = (folder.path().join("store"), folder.path().join("backups"));
+/// use std::time::Duration;
+/// use kintsu::{BackupPolicy, Options};
+/// let policy = BackupPolicy::new(repository)
+///     .every(Duration::from_secs(3600))
+///     .every_log_bytes(1 << 30)
+///     .keep(24);
+/// let db = Options::new(path).backup_policy(policy).open()?;
+/// # Ok::<(), kintsu::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupPolicy {
+    /// The repository.
+    pub repository: PathBuf,
+    /// A backup for so many bytes of log, counted from the open on; 0: never for that.
+    pub every_log_bytes: u64,
+    /// A backup for so much time, by the wall clock; `None`: never for that.
+    pub every: Option<Duration>,
+    /// Backups that are kept. At least 1.
+    pub keep: usize,
+}
+
+impl BackupPolicy {
+    /// An hour's backups for a day, into the repository `path`.
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            repository: path.as_ref().to_owned(),
+            every_log_bytes: 0,
+            every: Some(Duration::from_secs(3600)),
+            keep: 24,
+        }
+    }
+
+    /// A backup for so many bytes of log; 0: never for that. Default: 0.
+    #[must_use]
+    pub fn every_log_bytes(mut self, bytes: u64) -> Self {
+        self.every_log_bytes = bytes;
+        self
+    }
+
+    /// A backup for so much time; `None`: never for that. Default: an hour.
+    #[must_use]
+    pub fn every(mut self, every: impl Into<Option<Duration>>) -> Self {
+        self.every = every.into();
+        self
+    }
+
+    /// How many backups are kept; older ones are pruned after each new one. Default: 24.
+    #[must_use]
+    pub fn keep(mut self, keep: usize) -> Self {
+        self.keep = keep;
+        self
+    }
+}
+
 /// How a store is opened. Every limit is explicit; [`Options::validate`] holds the ranges.
 ///
 /// ```
@@ -170,6 +232,8 @@ pub struct Options {
     pub(crate) compaction_threads: usize,
     pub(crate) default_keyspace: KeyspaceOptions,
     pub(crate) merge_operators: MergeOperators,
+    pub(crate) archive: Option<PathBuf>,
+    pub(crate) backup_policy: Option<BackupPolicy>,
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) tolerate_damage: bool,
 }
@@ -288,6 +352,8 @@ impl Options {
             compaction_threads: 1,
             default_keyspace: KeyspaceOptions::default(),
             merge_operators: MergeOperators::default(),
+            archive: None,
+            backup_policy: None,
             progress: None,
             tolerate_damage: false,
         }
@@ -312,6 +378,31 @@ impl Options {
     #[must_use]
     pub fn merge_operator(mut self, name: &str, operator: impl MergeOperator) -> Self {
         self.merge_operators.register(name, Arc::new(operator));
+        self
+    }
+
+    /// Archives the log in a backup repository, so that a restore can reach any record and any time after a
+    /// backup. Log files are kept until their records are archived, up to sixteen times `log_file_bytes`;
+    /// beyond that the archive has a gap until the next backup. Default: no archive.
+    #[must_use]
+    pub fn archive_to(mut self, repository: impl AsRef<Path>) -> Self {
+        self.archive = Some(repository.as_ref().to_owned());
+        self
+    }
+
+    /// Makes backups now and then. Default: only when [`Db::backup_to`](crate::Db::backup_to) is called.
+    #[must_use]
+    pub fn backup_policy(mut self, policy: BackupPolicy) -> Self {
+        self.backup_policy = Some(policy);
+        self
+    }
+
+    /// These options for a store under construction in another folder, which backs nothing up.
+    pub(crate) fn rebased(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.path);
+        (self.archive, self.backup_policy) = (None, None);
+        (self.read_only, self.create_if_missing) = (false, false);
+        self.tolerate_damage = false;
         self
     }
 
@@ -391,6 +482,9 @@ impl Options {
             });
         }
         self.default_keyspace.validate(&self.path)?;
+        if let Some(policy) = &self.backup_policy {
+            range("backup_policy (keep)", policy.keep as u64, 1, u64::MAX)?;
+        }
         let compact = self.level0_segments_compact as u64;
         range("level0_segments_compact", compact, 2, 64)?;
         range(

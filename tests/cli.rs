@@ -7,6 +7,8 @@
     reason = "a test, its helpers included"
 )]
 
+#[path = "cli/backup.rs"]
+mod backup;
 #[path = "cli/damage.rs"]
 mod damage;
 #[path = "cli/files.rs"]

@@ -130,6 +130,10 @@ impl Db {
         Options::new(path).open()
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
     /// What the open found and did.
     #[must_use]
     pub fn recovery_report(&self) -> &RecoveryReport {

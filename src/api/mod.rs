@@ -1,5 +1,6 @@
 //! The standalone store as its users see it: [`Db`], [`Keyspace`], [`ReadView`], [`Range`], [`Subscription`].
 
+mod backup;
 mod batch;
 mod bounds;
 mod bulk_load;
@@ -15,6 +16,7 @@ mod subscription;
 mod transaction;
 mod view;
 
+pub use backup::{Repository, restore};
 pub use bounds::KeyRange;
 pub use bulk_load::BulkLoad;
 pub use db::Db;

@@ -162,7 +162,10 @@ impl Engine {
     }
 
     fn commit_valid(&self, state: &mut CommitState, group: &[Arc<Request>]) {
-        let time_us = self.clock.wall_us().max(state.last_time_us);
+        // What is committed again comes alone, and has its time already.
+        let given = group.iter().find_map(|request| request.time_us);
+        let time_us = given.unwrap_or_else(|| self.clock.wall_us());
+        let time_us = time_us.max(state.last_time_us);
         let first = state.last_index.next();
         if let Err(error) = self.log_group(group, first, time_us) {
             return fail_group(group, &error);
@@ -191,6 +194,9 @@ impl Engine {
         let grown = std::mem::replace(&mut state.log_stretch, stretch) != stretch;
         if grown || group.iter().any(|r| r.durability == Durability::Disk) {
             self.signals.wake(Job::SyncIdentifiers);
+        }
+        if grown {
+            self.signals.wake(Job::Backup);
         }
     }
 

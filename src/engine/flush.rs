@@ -191,10 +191,8 @@ impl Engine {
         self.signals.finished(&outcome);
         outcome?;
         self.signals.wake(Job::Compact);
-        // A purge that fails leaves log files behind, which the next one takes.
-        if let Err(error) = self.purge_log(generation.covered) {
-            self.latch_if_final(&error);
-        }
+        self.signals.wake(Job::Backup);
+        self.purge_log(generation.covered);
         Ok(true)
     }
 

@@ -1,10 +1,11 @@
 //! The tree and its paths: commit, read, flush, compaction, recovery, and the jobs that drive them.
 //!
-//! Locks, in the order in which they may be taken: `commit` (the leader's), `flushing` (one flush at a
+//! Locks, in the order in which they may be taken: `backups`, `archive` (each one at a time), `commit` (the leader's), `flushing` (one flush at a
 //! time), `compactions` (to choose or end one; none is held while it runs), `manifest` (publishing),
 //! `generations`. Readers take none of them. A purge holds `flushing` and the pins, and the feed's
 //! subscribers wake under a lock of their own, which is the last to be taken.
 
+mod backup;
 mod batch;
 mod catalog;
 mod commit;
@@ -41,6 +42,12 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+pub(crate) use backup::{Archive, BackupJob};
+pub use backup::{
+    Backup, BackupReport, PruneReport, RepositoryReport, RestorePoint, RestoreReport, Skipped,
+    SnapshotReport, verify_repository,
+};
+pub(crate) use backup::{list as list_backups, prune as prune_backups, restore};
 pub use batch::WriteBatch;
 pub(crate) use batch::{Effect, Expiry, Savepoint};
 pub use catalog::DEFAULT_KEYSPACE;
@@ -111,6 +118,10 @@ pub(crate) struct Engine {
     garbage: Mutex<Vec<Arc<Segment>>>,
     /// Files found at open that nothing names.
     orphans: Mutex<Vec<String>>,
+    /// Held while a backup is made.
+    backups: Mutex<()>,
+    archive: Archive,
+    backup_job: BackupJob,
     signals: Signals,
     threads: Mutex<Vec<JoinHandle<()>>>,
     latched: OnceLock<Arc<str>>,
@@ -219,6 +230,7 @@ impl Engine {
             return flushed;
         }
         self.stop_threads();
+        self.close_archive();
         let ended = flushed.and_then(|()| {
             let _leading = self.commit.lock();
             self.closed.store(true, Ordering::Release);

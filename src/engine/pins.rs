@@ -117,11 +117,19 @@ impl Drop for Pin {
 impl Engine {
     /// Purges the log that nobody needs: neither recovery, of which segments hold everything through
     /// `covered`, nor, as far as the options allow, those who pin it or may come for it.
-    pub(super) fn purge_log(&self, covered: Index) -> Result<u64> {
+    pub(super) fn purge_log(&self, covered: Index) {
+        // A purge that fails leaves log files behind, which the next one takes.
+        if let Err(error) = self.try_to_purge_log(covered) {
+            self.latch_if_final(&error);
+        }
+    }
+
+    fn try_to_purge_log(&self, covered: Index) -> Result<u64> {
         let (options, log) = (&self.options, &self.log);
         self.pins.while_purging(log.first_index(), |lowest| {
             let needless = covered.next();
-            let wanted = lowest.unwrap_or(needless);
+            let pinned = lowest.unwrap_or(needless);
+            let wanted = pinned.min(self.not_yet_archived().unwrap_or(needless));
             let kept_anyway = log.index_within(options.log_retained_bytes_min);
             let over_limit = log.index_within(options.log_retained_bytes_max);
             let before = wanted.min(kept_anyway).max(over_limit).min(needless);

@@ -11,13 +11,13 @@ use std::thread::Thread;
 use parking_lot::Mutex;
 
 use crate::codec::payload_hash;
-use crate::engine::batch::{Touched, WriteBatch};
+use crate::engine::batch::{Operations, Touched, WriteBatch};
 use crate::engine::catalog::CatalogOperation;
 use crate::engine::conflicts::Reads;
 use crate::engine::load::Cargo;
 use crate::error::Result;
 use crate::types::{Durability, Index, KeyspaceId};
-use crate::wal::RecordKind;
+use crate::wal::{Record, RecordKind};
 
 const WAITING: u8 = 0;
 const LEADING: u8 = 1;
@@ -43,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) reads: Option<Reads>,
     /// Segments that the record loads.
     pub(crate) cargo: Cargo,
+    /// The time that the record had before, if it is committed again.
+    pub(crate) time_us: Option<u64>,
     state: AtomicU8,
     outcome: Mutex<Option<Result<Index>>>,
     owner: Thread,
@@ -86,6 +88,21 @@ impl Request {
         Arc::new(Self { cargo, ..request })
     }
 
+    /// A record that is committed again, as a restore does: with the time that it had. What it says was
+    /// checked when it was written.
+    pub(crate) fn of_record(record: &Record) -> Arc<Self> {
+        let payload = record.payload.to_vec();
+        let operations = match record.kind {
+            RecordKind::Batch => Operations::new(&payload).count(),
+            _ => 0,
+        };
+        let operations = u32::try_from(operations).unwrap_or(u32::MAX);
+        let (touched, durability) = (Touched::default(), Durability::Buffered);
+        let mut request = Self::new(record.kind, payload, operations, touched, durability);
+        request.time_us = Some(record.time_us);
+        Arc::new(request)
+    }
+
     fn new(
         kind: RecordKind,
         payload: Vec<u8>,
@@ -102,6 +119,7 @@ impl Request {
             durability,
             reads: None,
             cargo: Cargo::default(),
+            time_us: None,
             state: AtomicU8::new(WAITING),
             outcome: Mutex::new(None),
             owner: std::thread::current(),

@@ -20,7 +20,7 @@ use crate::engine::pressure::Pressure;
 use crate::engine::replay::Replay;
 use crate::engine::tree::Tree;
 use crate::engine::views::Views;
-use crate::engine::{Engine, Queue, Signals};
+use crate::engine::{Archive, BackupJob, Engine, Queue, Signals};
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{
     KeyspaceState, Manifest, ManifestAccess, ManifestReport, ManifestSetup, ManifestState,
@@ -215,6 +215,9 @@ impl Engine {
             dropped: Mutex::new(replay.dropped),
             garbage: Mutex::new(Vec::new()),
             orphans: Mutex::new(orphans),
+            backups: Mutex::new(()),
+            archive: Archive::default(),
+            backup_job: BackupJob::default(),
             signals: Signals::default(),
             threads: Mutex::new(Vec::new()),
             latched: OnceLock::new(),

@@ -57,6 +57,12 @@ pub struct Statistics {
     pub latched: Option<String>,
     /// What the last flush or compaction met, until one succeeds.
     pub background_failure: Option<String>,
+    /// Every record through this one is in the archive, as far as is known.
+    pub archived_index: Option<Index>,
+    /// Backups made by policy since the store was opened.
+    pub backups_made: u64,
+    /// What the last backup by policy, or the archive, met, until one succeeds.
+    pub backup_failure: Option<String>,
     /// The keyspaces, by name.
     pub keyspaces: Vec<KeyspaceStatistics>,
 }
@@ -123,6 +129,13 @@ impl Engine {
             superseded_bytes: self.garbage.lock().iter().map(|s| s.meta().bytes).sum(),
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
+            archived_index: self
+                .options
+                .archive
+                .as_ref()
+                .map(|_| self.archive.through()),
+            backups_made: self.backup_job.made(),
+            backup_failure: self.backup_job.failure().map(|error| error.to_string()),
             keyspaces: keyspaces.trees().map(of_tree).collect(),
         }
     }

@@ -8,6 +8,7 @@
     reason = "this is test code that clippy doesn't see as such"
 )]
 
+pub mod backup;
 pub mod check;
 pub mod driver;
 pub mod feeds;

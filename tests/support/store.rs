@@ -44,8 +44,13 @@ impl Machine {
     }
 
     pub fn options(&self) -> Options {
+        self.options_at(FOLDER)
+    }
+
+    /// For a store in another folder of the same disk.
+    pub fn options_at(&self, folder: &str) -> Options {
         let vfs: Arc<dyn Vfs> = Arc::new(self.faults.clone());
-        tiny(vfs)
+        tiny_at(folder, vfs)
             .clock(self.clock.clone())
             .entropy(self.entropy.clone())
     }
@@ -74,7 +79,11 @@ pub fn path(name: &str) -> String {
 
 /// The smallest limits allowed, jobs stepped by the test.
 pub fn tiny(vfs: Arc<dyn Vfs>) -> Options {
-    Options::new(FOLDER)
+    tiny_at(FOLDER, vfs)
+}
+
+fn tiny_at(folder: &str, vfs: Arc<dyn Vfs>) -> Options {
+    Options::new(folder)
         .vfs(vfs)
         .background(Background::Manual)
         .write_buffer_bytes(64 << 10)

@@ -5,8 +5,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, compact, completions, count, delete, demo, export, get, keyspaces, load, log, manifest,
-    put, salvage, scan, segments, stat, verify, watch,
+    backup, bench, compact, completions, count, delete, demo, export, get, keyspaces, load, log,
+    manifest, put, restore, salvage, scan, segments, snapshot, stat, verify, watch,
 };
 
 const AFTER_HELP: &str = "\
@@ -68,6 +68,12 @@ pub enum Command {
     Compact(compact::Arguments),
     /// Measure how fast a new store is here, with latencies
     Bench(bench::Arguments),
+    /// Make a folder that is a store with what this one holds, sharing its segments
+    Snapshot(snapshot::Arguments),
+    /// Back the store up to a repository, incrementally; list, prune or verify the backups there
+    Backup(backup::Arguments),
+    /// Make a store from a backup repository: the newest state, or as it was at a record or a moment
+    Restore(restore::Arguments),
     /// Show the log as it is on disk, damaged or not
     Log(log::Arguments),
     /// Show the segments as they are on disk, damaged or not

@@ -68,6 +68,7 @@ fn tell_store(console: &mut Console, statistics: &Statistics) -> Outcome {
     for (name, trouble) in [
         ("takes no more writes", &statistics.latched),
         ("background failure", &statistics.background_failure),
+        ("backup failure", &statistics.backup_failure),
     ] {
         if let Some(trouble) = trouble {
             row(console, name, trouble)?;
