@@ -1,6 +1,14 @@
 //! Compression as a user meets it: chosen for each keyspace and level, kept in the store, refused by a build
 //! that lacks the codec.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::path::Path;

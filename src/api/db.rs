@@ -366,8 +366,8 @@ impl Db {
     /// The log's beginning is found by a binary search, and at most about 64 KiB of it are read in vain.
     ///
     /// # Errors
-    /// [`Error::Purged`] if the log no longer has that record, [`Error::NotYetWritten`] if it is beyond the
-    /// next one, [`Error::ReadOnly`], [`Error::Closed`].
+    /// [`Error::Purged`](crate::Error::Purged) if the log no longer has that record, [`Error::NotYetWritten`](crate::Error::NotYetWritten) if it is beyond the
+    /// next one, [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Closed`](crate::Error::Closed).
     pub fn subscribe(&self, from: Index) -> Result<Subscription> {
         let subscriber = self.shared.engine.subscribe(from)?;
         Ok(Subscription::new(subscriber))
