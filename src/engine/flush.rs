@@ -212,6 +212,7 @@ impl Engine {
         // Before anything of this generation is published the log must hold all of it: else a crash
         // could keep a batch's half in this segment and lose the other half.
         self.log.sync()?;
+        self.views.settle_time(generation.covered_time_us);
         for (tree, table) in &generation.tables {
             let Frozen::Memtable(table) = table else {
                 continue;

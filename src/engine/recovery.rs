@@ -184,6 +184,7 @@ impl Engine {
         let views = Arc::new(Views::default());
         let last_time_us = log.last_time_us().max(state.covered_time_us);
         views.advance(last_index, last_time_us);
+        views.settle_time(last_time_us);
         // What was replayed counts towards the next flush as if it had been written just now.
         let lowest_covered = state.keyspaces.values().map(|k| k.covered).min();
         let replayed_bytes = log.bytes_above(lowest_covered.unwrap_or_default());

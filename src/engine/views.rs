@@ -60,6 +60,8 @@ pub(crate) struct Views {
     visible: AtomicU64,
     time_us: AtomicU64,
     transactions: AtomicUsize,
+    /// A time that no loss of power takes back: that of a record that is durable.
+    durable_time_us: AtomicU64,
     held: Mutex<BTreeMap<Index, Holders>>,
 }
 
@@ -90,6 +92,11 @@ impl Views {
     pub(crate) fn advance(&self, index: Index, time_us: u64) {
         self.time_us.store(time_us, Ordering::Relaxed);
         self.visible.store(index.0, Ordering::Release);
+    }
+
+    /// A record of this time, and all before it, are durable.
+    pub(crate) fn settle_time(&self, time_us: u64) {
+        self.durable_time_us.fetch_max(time_us, Ordering::AcqRel);
     }
 
     /// Holds the newest visible point. The lock orders this against [`Views::boundaries`]: a compaction
@@ -126,7 +133,10 @@ impl Views {
             indexes.push(visible.index);
         }
         let times = held.values().map(|holders| holders.time_us);
-        let time_us = times.fold(visible.time_us, u64::min);
+        let mut time_us = times.fold(visible.time_us, u64::min);
+        // A loss of power may take back the record whose time is visible: what expired only by that time
+        // lives again then.
+        time_us = time_us.min(self.durable_time_us.load(Ordering::Acquire));
         Boundaries { indexes, time_us }
     }
 
