@@ -19,7 +19,11 @@ pub const SNAPSHOT: &str = "snapshot";
 /// A store that archives its log, open.
 pub fn archiving(seed: u64) -> Driver {
     let mut driver = Driver::new(Machine::new(seed));
-    driver = driver.tuned(|options| options.archive_to(REPOSITORY));
+    let retained_max = 1 << 20;
+    driver = driver.tuned(move |options| {
+        let options = options.archive_to(REPOSITORY);
+        options.log_retained_bytes_max(retained_max)
+    });
     driver.open(Survived::ProcessDeath).unwrap();
     driver
 }
