@@ -51,6 +51,15 @@ fn a_snapshot_is_a_store_that_goes_its_own_way() {
         35,
     );
 
+    let lineage = format!("{SNAPSHOT}/lineage");
+    let memory = driver.machine.memory.fork();
+    memory.flip_bit(&lineage, 40, 2);
+    let damaged = driver.machine.rebooted(memory).options_at(SNAPSHOT);
+    let found = kintsu::verify(damaged.clone(), |_| {}).unwrap();
+    assert_eq!(found.damage.len(), 1);
+    let refused = damaged.open().unwrap().backup_to(REPOSITORY);
+    assert!(matches!(refused, Err(Error::Damaged(_))), "{refused:?}");
+
     let copy = open_at(&driver.machine, &driver.model, SNAPSHOT, 25);
     let report = copy.db().snapshot_to("second").unwrap();
     assert_eq!(report.index, Index(25));

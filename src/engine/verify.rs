@@ -57,6 +57,10 @@ pub fn verify(options: Options, mut progress: impl FnMut(VerifyProgress)) -> Res
             report.damage.push(damage);
         }
     }
+    match engine.lineage() {
+        Err(Error::Damaged(damage)) => report.damage.extend(damage),
+        lineage => drop(lineage?),
+    }
     let keyspaces = engine.keyspaces.load_full();
     let mut segments = Vec::new();
     for tree in keyspaces.trees() {
