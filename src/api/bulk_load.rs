@@ -81,7 +81,8 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Closed`](crate::Error::Closed),
-    /// [`Error::Poisoned`](crate::Error::Poisoned).
+    /// [`Error::Poisoned`](crate::Error::Poisoned), [`Error::InvalidOption`](crate::Error::InvalidOption) if
+    /// the store's log is archived: the archive can't hold what is loaded.
     pub fn bulk_load(&self) -> Result<BulkLoad> {
         let engine = self.shared().engine.clone();
         let default = engine.keyspaces.load().default.clone();
