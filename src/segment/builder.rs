@@ -260,7 +260,7 @@ impl SegmentBuilder {
                 last_version: self.last_version,
                 next_key: next_key.map(<[u8]>::to_vec),
             });
-            return match self.waiting_bytes >= SAMPLE_BYTES {
+            return match SAMPLE_BYTES.saturating_sub(self.waiting_bytes) == 0 {
                 true => self.write_waiting(),
                 false => Ok(()),
             };
