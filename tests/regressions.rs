@@ -225,11 +225,11 @@ fn damage_in_one_keyspace_leaves_the_others_at_work() {
         .filter(|name| name.ends_with(".segment"))
         .max()
         .unwrap();
-    // In the value, and so in a block of its own.
+    // In the block.
     assert!(
         machine
             .memory
-            .flip_bit(support::store::path(&segment), 500, 3)
+            .flip_bit(support::store::path(&segment), 90, 3)
     );
     let mut refused = 0;
     for n in 0..40_u32 {

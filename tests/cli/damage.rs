@@ -29,7 +29,7 @@ fn noise(bytes: usize) -> String {
     let mut state = 1_u32;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        char::from(b'0' + (state >> 26) as u8)
+        char::from(b'0' + (state >> 27) as u8)
     };
     std::iter::repeat_with(next).take(bytes).collect()
 }
