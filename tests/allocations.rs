@@ -71,7 +71,11 @@ fn store(codec: Codec, cache_bytes: u64, flushed: bool) -> Db {
 /// Blocks of 4 KiB hold some forty of these entries: a few allocations a block are far below one a key.
 #[test]
 fn a_walk_takes_no_memory_for_a_key() {
-    for (codec, cache_bytes) in [(Codec::None, 64 << 20), (Codec::Lz4, 64 << 20), (Codec::None, 0)] {
+    for (codec, cache_bytes) in [
+        (Codec::None, 64 << 20),
+        (Codec::Lz4, 64 << 20),
+        (Codec::None, 0),
+    ] {
         let db = store(codec, cache_bytes, true);
         for round in 0..2 {
             let forward = taken(|| {
