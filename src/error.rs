@@ -155,6 +155,30 @@ pub enum Error {
         /// What it lacks.
         why: &'static str,
     },
+    /// A new store is to be made where something is already.
+    #[error("{} isn't empty; name a folder that is missing or empty", path.display())]
+    FolderNotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A backup repository can't serve the call.
+    #[error("backup repository {}: {why}", path.display())]
+    Repository {
+        /// The repository, or the file in it.
+        path: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
+    /// The archive lacks records between the backup and the point to be restored.
+    #[error("the archive in {} lacks records {from} to {to}; restore to an index below {from}, or from a newer backup", path.display())]
+    ArchiveGap {
+        /// The repository.
+        path: PathBuf,
+        /// The first record that is missing.
+        from: Index,
+        /// The last one.
+        to: Index,
+    },
     /// The store was opened read-only.
     #[error("the store is open read-only")]
     ReadOnly,
@@ -259,6 +283,17 @@ pub enum Error {
         asked: Index,
         /// The lowest index still there.
         first: Index,
+    },
+    /// The record asked for is beyond the log's end: whoever knows of it has seen another store, or a newer
+    /// state of this one.
+    #[error(
+        "record {asked} is asked for, but {last} is the last: is this an older copy of the store?"
+    )]
+    NotYetWritten {
+        /// The index asked for.
+        asked: Index,
+        /// The index of the last record.
+        last: Index,
     },
     /// A call to the log would break its order.
     #[error("log order: {why}")]

@@ -12,6 +12,7 @@ mod memtable;
 mod operator;
 mod options;
 mod segment;
+mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod types;
@@ -20,15 +21,20 @@ pub mod wal;
 
 #[cfg(feature = "testing")]
 pub use api::Ticket;
-pub use api::{Db, KeyRange, Keyspace, Range, ReadView, SalvageReport, salvage};
+pub use api::{
+    BulkLoad, Db, Follower, KeyRange, Keyspace, Range, ReadView, Repository, SalvageReport,
+    Savepoint, Subscription, Transaction, TransactionRange, restore, salvage,
+};
 pub use bytes::Bytes;
 pub use engine::{
-    DEFAULT_KEYSPACE, Job, KeyspaceStatistics, RecoveryReport, Statistics, VerifyProgress,
-    VerifyReport, WriteBatch, verify,
+    Activity, Backup, BackupReport, DEFAULT_KEYSPACE, FeedChange, FeedKeyspace, FeedRecord, Job,
+    KeyspaceStatistics, Latencies, PruneReport, RecoveryReport, RepositoryReport, RestorePoint,
+    RestoreReport, Skipped, SnapshotReport, Statistics, VerifyProgress, VerifyReport, WriteBatch,
+    verify,
 };
 pub use error::{Damage, Error, Reaction, Result};
 pub use operator::{Append, Counter, MergeOperator};
-pub use options::{Background, KeyspaceOptions, Options, Progress};
+pub use options::{Background, BackupPolicy, KeyspaceOptions, Options, Progress};
 pub use types::{
     BATCH_BYTES_MAX, Codec, Compression, Durability, Index, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX,
     KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, StreamId, Term,

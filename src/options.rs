@@ -1,5 +1,7 @@
 //! Validated configuration of a store.
 
+mod keyspace;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,8 +10,10 @@ use std::time::Duration;
 use crate::environment::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::operator::{MergeOperator, MergeOperators};
-use crate::types::{Codec, Compression, Durability};
+use crate::types::Durability;
 use crate::vfs::{DiskVfs, Vfs};
+
+pub use keyspace::KeyspaceOptions;
 
 /// Who drives flush, compaction and the log's upkeep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,102 +38,65 @@ pub struct Progress {
 /// Told how far a long open has come.
 pub type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// How a keyspace treats what is put into it. Kept in the store from the keyspace's creation on.
+/// When a store backs itself up, and where to. A backup is due once either limit is reached and there is
+/// something new; what it meets shows in [`Statistics`](crate::Statistics) and stops no writer.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
-/// # let db = kintsu::Db::open(folder.path())?;
-/// use kintsu::{Counter, KeyspaceOptions};
-/// let options = KeyspaceOptions::default().merge_operator(Counter::NAME);
-/// let hits = db.create_keyspace_with("hits", options)?;
-/// hits.merge("/index.html", 1_i64.to_le_bytes())?;
-/// hits.merge("/index.html", 1_i64.to_le_bytes())?;
-/// assert_eq!(hits.get("/index.html")?.as_deref(), Some(&2_i64.to_le_bytes()[..]));
+/// # let (path, repository) = (folder.path().join("store"), folder.path().join("backups"));
+/// use std::time::Duration;
+/// use kintsu::{BackupPolicy, Options};
+/// let policy = BackupPolicy::new(repository)
+///     .every(Duration::from_secs(3600))
+///     .every_log_bytes(1 << 30)
+///     .keep(24);
+/// let db = Options::new(path).backup_policy(policy).open()?;
 /// # Ok::<(), kintsu::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct KeyspaceOptions {
-    /// How long a value put by `put` lives; `None`: until it is deleted.
-    pub time_to_live: Option<Duration>,
-    /// Name of the operator that merges use.
-    pub merge_operator: Option<String>,
-    /// What packs the blocks of its segments.
-    pub compression: Compression,
-    /// Bits of Bloom filter for each key in its segments; `None`: as many as the store's options say.
-    pub filter_bits_per_key: Option<u32>,
+pub struct BackupPolicy {
+    /// The repository.
+    pub repository: PathBuf,
+    /// A backup for so many bytes of log, counted from the open on; 0: never for that.
+    pub every_log_bytes: u64,
+    /// A backup for so much time, by the wall clock; `None`: never for that.
+    pub every: Option<Duration>,
+    /// Backups that are kept. At least 1.
+    pub keep: usize,
 }
 
-impl Default for KeyspaceOptions {
-    fn default() -> Self {
+impl BackupPolicy {
+    /// An hour's backups for a day, into the repository `path`.
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
-            time_to_live: None,
-            merge_operator: None,
-            compression: Compression::all(Codec::Lz4),
-            filter_bits_per_key: None,
+            repository: path.as_ref().to_owned(),
+            every_log_bytes: 0,
+            every: Some(Duration::from_secs(3600)),
+            keep: 24,
         }
     }
-}
 
-impl KeyspaceOptions {
-    /// How long values live that are put without saying so. Default: until they are deleted.
+    /// A backup for so many bytes of log; 0: never for that. Default: 0.
     #[must_use]
-    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
-        self.time_to_live = Some(time_to_live);
+    pub fn every_log_bytes(mut self, bytes: u64) -> Self {
+        self.every_log_bytes = bytes;
         self
     }
 
-    /// Which operator merges use, by the name under which it is registered. Default: none, and merges
-    /// are refused.
+    /// A backup for so much time; `None`: never for that. Default: an hour.
     #[must_use]
-    pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
-        self.merge_operator = Some(name.into());
+    pub fn every(mut self, every: impl Into<Option<Duration>>) -> Self {
+        self.every = every.into();
         self
     }
 
-    /// What packs the blocks of its segments, level by level. Segments that were written before keep
-    /// theirs. Default: LZ4 in all levels.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = kintsu::Db::open(folder.path())?;
-    /// use kintsu::{Codec, Compression, KeyspaceOptions};
-    /// let options = KeyspaceOptions::default().compression(Compression::new(Codec::None, Codec::Lz4));
-    /// let notes = db.create_keyspace_with("notes", options)?;
-    /// assert_eq!(notes.options().compression.last, Codec::Lz4);
-    /// # Ok::<(), kintsu::Error>(())
-    /// ```
+    /// How many backups are kept; older ones are pruned after each new one. Default: 24.
     #[must_use]
-    pub fn compression(mut self, compression: Compression) -> Self {
-        self.compression = compression;
+    pub fn keep(mut self, keep: usize) -> Self {
+        self.keep = keep;
         self
-    }
-
-    /// How many bits of Bloom filter each key in its segments gets; 0 = no filter. At most 64. Default: as
-    /// many as [`Options::filter_bits_per_key`] says whenever a segment is written.
-    #[must_use]
-    pub fn filter_bits_per_key(mut self, bits: u32) -> Self {
-        self.filter_bits_per_key = Some(bits);
-        self
-    }
-
-    /// Checks every option against its range, and that this build can serve it; `path` is the store's.
-    pub(crate) fn validate(&self, path: &Path) -> Result<()> {
-        if let Some(bits) = self.filter_bits_per_key {
-            range("filter_bits_per_key", u64::from(bits), 0, 64)?;
-        }
-        self.check_features(path)
-    }
-
-    /// Checks that this build can serve it.
-    pub(crate) fn check_features(&self, path: &Path) -> Result<()> {
-        match self.compression.missing_feature() {
-            Some(feature) => Err(Error::FeatureMissing {
-                path: path.to_owned(),
-                feature,
-            }),
-            None => Ok(()),
-        }
     }
 }
 
@@ -156,6 +123,8 @@ pub struct Options {
     pub(crate) log_file_bytes: u64,
     pub(crate) log_bytes_before_flush: u64,
     pub(crate) log_buffer_bytes: usize,
+    pub(crate) log_retained_bytes_max: u64,
+    pub(crate) log_retained_bytes_min: u64,
     pub(crate) identifier_delay: Duration,
     pub(crate) block_bytes: usize,
     pub(crate) block_cache_bytes: u64,
@@ -169,6 +138,8 @@ pub struct Options {
     pub(crate) compaction_threads: usize,
     pub(crate) default_keyspace: KeyspaceOptions,
     pub(crate) merge_operators: MergeOperators,
+    pub(crate) archive: Option<PathBuf>,
+    pub(crate) backup_policy: Option<BackupPolicy>,
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) tolerate_damage: bool,
 }
@@ -221,6 +192,13 @@ setters! {
     /// Memory for [`Durability::Buffered`] writes before they go to the operating system. 0 to 64 MiB,
     /// default 256 KiB.
     log_buffer_bytes: usize;
+    /// The most log that subscriptions can hold back from being purged, in bytes: once a flush finds more,
+    /// it purges what segments hold, and a subscriber that is too slow meets [`Error::Purged`]. All of the log is
+    /// read when the store is opened. Up to 1 PiB, default 1 GiB.
+    log_retained_bytes_max: u64;
+    /// How much log is kept for subscribers that may come, in bytes, though nobody needs it now: as many of the
+    /// newest files as fit. At most `log_retained_bytes_max`, default 0.
+    log_retained_bytes_min: u64;
     /// How long after its sync a record's identifier may become durable; 0 = before the
     /// acknowledgement. At most 10 s, default 10 ms.
     identifier_delay: Duration;
@@ -272,6 +250,8 @@ impl Options {
             log_file_bytes: 64 << 20,
             log_bytes_before_flush: 256 << 20,
             log_buffer_bytes: 256 << 10,
+            log_retained_bytes_max: 1 << 30,
+            log_retained_bytes_min: 0,
             identifier_delay: Duration::from_millis(10),
             block_bytes: 4 << 10,
             block_cache_bytes: 64 << 20,
@@ -285,6 +265,8 @@ impl Options {
             compaction_threads: 1,
             default_keyspace: KeyspaceOptions::default(),
             merge_operators: MergeOperators::default(),
+            archive: None,
+            backup_policy: None,
             progress: None,
             tolerate_damage: false,
         }
@@ -309,6 +291,31 @@ impl Options {
     #[must_use]
     pub fn merge_operator(mut self, name: &str, operator: impl MergeOperator) -> Self {
         self.merge_operators.register(name, Arc::new(operator));
+        self
+    }
+
+    /// Archives the log in a backup repository, so that a restore can reach any record and any time after a
+    /// backup. Log files are kept until their records are archived, up to sixteen times `log_file_bytes`;
+    /// beyond that the archive has a gap until the next backup. Default: no archive.
+    #[must_use]
+    pub fn archive_to(mut self, repository: impl AsRef<Path>) -> Self {
+        self.archive = Some(repository.as_ref().to_owned());
+        self
+    }
+
+    /// Makes backups now and then. Default: only when [`Db::backup_to`](crate::Db::backup_to) is called.
+    #[must_use]
+    pub fn backup_policy(mut self, policy: BackupPolicy) -> Self {
+        self.backup_policy = Some(policy);
+        self
+    }
+
+    /// These options for a store under construction in another folder, which backs nothing up.
+    pub(crate) fn rebased(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.path);
+        (self.archive, self.backup_policy) = (None, None);
+        (self.read_only, self.create_if_missing) = (false, false);
+        self.tolerate_damage = false;
         self
     }
 
@@ -364,6 +371,10 @@ impl Options {
             0,
             64 << 20,
         )?;
+        let (retained_min, retained_max) =
+            (self.log_retained_bytes_min, self.log_retained_bytes_max);
+        range("log_retained_bytes_max", retained_max, 0, 1 << 50)?;
+        range("log_retained_bytes_min", retained_min, 0, retained_max)?;
         let delay_us = u64::try_from(self.identifier_delay.as_micros()).unwrap_or(u64::MAX);
         range("identifier_delay (µs)", delay_us, 0, 10_000_000)?;
         range("block_bytes", self.block_bytes as u64, 256, 1 << 20)?;
@@ -384,6 +395,9 @@ impl Options {
             });
         }
         self.default_keyspace.validate(&self.path)?;
+        if let Some(policy) = &self.backup_policy {
+            range("backup_policy (keep)", policy.keep as u64, 1, u64::MAX)?;
+        }
         let compact = self.level0_segments_compact as u64;
         range("level0_segments_compact", compact, 2, 64)?;
         range(

@@ -7,6 +7,8 @@
     reason = "a test, its helpers included"
 )]
 
+#[path = "cli/backup.rs"]
+mod backup;
 #[path = "cli/damage.rs"]
 mod damage;
 #[path = "cli/files.rs"]
@@ -19,3 +21,7 @@ mod processes;
 mod records;
 #[path = "cli/support.rs"]
 mod support;
+#[path = "cli/upkeep.rs"]
+mod upkeep;
+#[path = "cli/watch.rs"]
+mod watch;

@@ -16,6 +16,8 @@ mod operation;
 #[path = "model/run.rs"]
 mod run;
 mod support;
+#[path = "model/transaction.rs"]
+mod transaction;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -41,6 +41,10 @@ const ROOMS: &[rooms::Row] = &[
         &["codec", "vfs", "environment", "types", "error"],
     ),
     (
+        "snapshot",
+        &["codec", "vfs", "environment", "types", "error"],
+    ),
+    (
         "engine",
         &[
             "types",
@@ -55,6 +59,7 @@ const ROOMS: &[rooms::Row] = &[
             "wal",
             "segment",
             "manifest",
+            "snapshot",
         ],
     ),
     ("api", &["engine", "options", "types", "error"]),

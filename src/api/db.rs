@@ -2,20 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::api::bounds::KeyRange;
-use crate::api::{Keyspace, Range, ReadView};
-use crate::engine::{
-    CatalogOperation, DEFAULT_KEYSPACE, Effect, Engine, RecoveryReport, Request, Statistics,
-    WriteBatch, check_name, encode_options,
-};
-use crate::error::{Error, Result};
-use crate::options::{KeyspaceOptions, Options};
-use crate::types::{Durability, Index, KeyspaceId};
+use crate::api::{Range, ReadView, Subscription};
+use crate::engine::{Effect, Engine, RecoveryReport, Request, Statistics, WriteBatch};
+use crate::error::Result;
+use crate::options::Options;
+use crate::types::{Durability, Index};
 
 /// What all handles of one open store share; the last to go lets the store go.
 #[derive(Debug)]
@@ -44,7 +40,7 @@ impl Shared {
     }
 
     /// Whether every keyspace in which the batch merges knows how.
-    fn check_merges(&self, batch: &WriteBatch) -> Result<()> {
+    pub(crate) fn check_merges(&self, batch: &WriteBatch) -> Result<()> {
         let keyspaces = self.engine.keyspaces.load();
         for operation in batch.operations().flatten() {
             // One that is gone is met when the batch is written.
@@ -114,16 +110,28 @@ impl Options {
 }
 
 impl Db {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
     /// Opens the store in the folder `path` with the default options, creating it if there is none.
     ///
     /// # Errors
-    /// - [`Error::Locked`]: another handle or process has it open.
-    /// - [`Error::NotAStore`], [`Error::MemberStore`], [`Error::NewerFormat`],
-    ///   [`Error::ForeignFile`], [`Error::UnsafeFileSystem`]: this folder can't be opened so.
-    /// - [`Error::Damaged`]: acknowledged data is damaged; nothing was changed.
-    /// - [`Error::InvalidOption`], [`Error::Io`], [`Error::NoSpace`] (only when creating).
+    /// - [`Error::Locked`](crate::Error::Locked): another handle or process has it open.
+    /// - [`Error::NotAStore`](crate::Error::NotAStore), [`Error::MemberStore`](crate::Error::MemberStore), [`Error::NewerFormat`](crate::Error::NewerFormat),
+    ///   [`Error::ForeignFile`](crate::Error::ForeignFile), [`Error::UnsafeFileSystem`](crate::Error::UnsafeFileSystem): this folder can't be opened so.
+    /// - [`Error::Damaged`](crate::Error::Damaged): acknowledged data is damaged; nothing was changed.
+    /// - [`Error::InvalidOption`](crate::Error::InvalidOption), [`Error::Io`](crate::Error::Io), [`Error::NoSpace`](crate::Error::NoSpace) (only when creating).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new(path).open()
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.shared.engine
     }
 
     /// What the open found and did.
@@ -136,7 +144,7 @@ impl Db {
     /// can.
     ///
     /// # Errors
-    /// [`Error::Closed`], a failed read, or [`Error::Damaged`].
+    /// [`Error::Closed`](crate::Error::Closed), a failed read, or [`Error::Damaged`](crate::Error::Damaged).
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         let engine = &self.shared.engine;
         engine.check_open()?;
@@ -146,6 +154,16 @@ impl Db {
 
     /// The values of many keys of the default keyspace as they stand at one moment, in the order of the
     /// keys.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = kintsu::Db::open(folder.path())?;
+    /// db.put("a", "1")?;
+    /// let values = db.multi_get(["a", "b"])?;
+    /// assert_eq!(values[0].as_deref(), Some(&b"1"[..]));
+    /// assert_eq!(values[1], None);
+    /// # Ok::<(), kintsu::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Db::get`].
@@ -180,6 +198,17 @@ impl Db {
     /// time of the clock, or that of the write before if the clock went back. So in a store that nobody
     /// writes to nothing expires.
     ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = kintsu::Db::open(folder.path())?;
+    /// use std::time::Duration;
+    /// db.put_expiring("session", "alice", Duration::from_secs(3600))?;
+    /// assert!(db.contains("session")?);
+    /// db.put_expiring("session", "alice", Duration::ZERO)?;
+    /// assert!(!db.contains("session")?);
+    /// # Ok::<(), kintsu::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Db::write_with`].
     pub fn put_expiring(
@@ -193,10 +222,10 @@ impl Db {
         self.write(batch)
     }
 
-    /// Changes the value of `key` in the default keyspace by `operand`: see [`Keyspace::merge`].
+    /// Changes the value of `key` in the default keyspace by `operand`: see [`Keyspace::merge`](crate::Keyspace::merge).
     ///
     /// # Errors
-    /// As [`Keyspace::merge`].
+    /// As [`Keyspace::merge`](crate::Keyspace::merge).
     pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
         let mut batch = WriteBatch::new();
         batch.merge(key, operand);
@@ -217,6 +246,16 @@ impl Db {
     /// Removes every key in a range of the default keyspace, with the store's durability. One record in the
     /// log, however many keys there are; their space is reclaimed by compaction.
     ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = kintsu::Db::open(folder.path())?;
+    /// db.put("log/2020", "old")?;
+    /// db.put("log/2026", "new")?;
+    /// db.delete_range("log/".."log/2026")?;
+    /// assert_eq!(db.prefix("log/")?.count(), 1);
+    /// # Ok::<(), kintsu::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Db::write_with`].
     pub fn delete_range(&self, range: impl KeyRange) -> Result<()> {
@@ -236,11 +275,11 @@ impl Db {
     /// Writes a batch, all of it or nothing, with a durability of its own.
     ///
     /// # Errors
-    /// - [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::BatchTooLarge`],
-    ///   [`Error::KeyspaceNotFound`], [`Error::ReadOnly`], [`Error::Closed`]: nothing was written.
-    /// - [`Error::NoSpace`]: nothing was written; reads go on, and writes succeed once there is room.
-    /// - [`Error::OutcomeUnknown`]: the write or its sync failed; the store takes no more writes.
-    /// - [`Error::Poisoned`]: an earlier write failed so; nothing was written.
+    /// - [`Error::KeyTooLong`](crate::Error::KeyTooLong), [`Error::ValueTooLong`](crate::Error::ValueTooLong), [`Error::BatchTooLarge`](crate::Error::BatchTooLarge),
+    ///   [`Error::KeyspaceNotFound`](crate::Error::KeyspaceNotFound), [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Closed`](crate::Error::Closed): nothing was written.
+    /// - [`Error::NoSpace`](crate::Error::NoSpace): nothing was written; reads go on, and writes succeed once there is room.
+    /// - [`Error::OutcomeUnknown`](crate::Error::OutcomeUnknown): the write or its sync failed; the store takes no more writes.
+    /// - [`Error::Poisoned`](crate::Error::Poisoned): an earlier write failed so; nothing was written.
     pub fn write_with(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
         self.shared.write(batch, durability)
     }
@@ -271,112 +310,6 @@ impl Db {
         ReadView::new(self.shared.clone())
     }
 
-    /// The keyspace of this name.
-    ///
-    /// # Errors
-    /// [`Error::KeyspaceNotFound`], [`Error::Closed`].
-    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
-        self.shared.engine.check_open()?;
-        match self.shared.engine.keyspaces.load().by_name(name) {
-            Some(tree) => Ok(Keyspace::new(self.shared.clone(), tree.clone())),
-            None => Err(Error::KeyspaceNotFound {
-                name: name.to_owned(),
-            }),
-        }
-    }
-
-    /// The names of all keyspaces, sorted; the default one is among them.
-    #[must_use]
-    pub fn keyspaces(&self) -> Vec<String> {
-        self.shared.engine.keyspaces.load().names()
-    }
-
-    /// Creates a keyspace; it is there after any crash.
-    ///
-    /// # Errors
-    /// [`Error::KeyspaceExists`], [`Error::KeyspaceName`] (1 to 255 bytes, no control characters), and
-    /// those of [`Db::write_with`].
-    pub fn create_keyspace(&self, name: &str) -> Result<Keyspace> {
-        self.create_keyspace_with(name, KeyspaceOptions::default())
-    }
-
-    /// Creates a keyspace with options of its own; it is there after any crash.
-    ///
-    /// # Errors
-    /// As [`Db::create_keyspace`], and [`Error::UnknownMergeOperator`], [`Error::InvalidOption`],
-    /// [`Error::FeatureMissing`].
-    pub fn create_keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
-        check_name(name)?;
-        let engine = &self.shared.engine;
-        options.validate(&engine.options.path)?;
-        let _catalog = engine.catalog.lock();
-        if engine.keyspaces.load().by_name(name).is_some() {
-            return Err(Error::KeyspaceExists {
-                name: name.to_owned(),
-            });
-        }
-        let id = engine.next_keyspace.fetch_add(1, Ordering::Relaxed);
-        let id = KeyspaceId(u32::try_from(id).map_err(|_| Error::KeyspaceName {
-            name: name.to_owned(),
-            why: "the store has used up its four billion keyspace numbers",
-        })?);
-        let name_owned = name.to_owned();
-        self.write_catalog(&CatalogOperation::Create {
-            id,
-            name: name_owned,
-            options: encode_options(&options),
-        })?;
-        self.keyspace(name)
-    }
-
-    /// The keyspace of this name, created if it is missing.
-    ///
-    /// # Errors
-    /// Those of [`Db::create_keyspace`], except that it exists.
-    pub fn keyspace_or_create(&self, name: &str) -> Result<Keyspace> {
-        match self.keyspace(name) {
-            Err(Error::KeyspaceNotFound { .. }) => match self.create_keyspace(name) {
-                Err(Error::KeyspaceExists { .. }) => self.keyspace(name),
-                other => other,
-            },
-            other => other,
-        }
-    }
-
-    /// Drops a keyspace with all that is in it; it stays gone after any crash. Its space is reclaimed
-    /// once the last reader has let go.
-    ///
-    /// # Errors
-    /// [`Error::KeyspaceNotFound`], [`Error::KeyspaceName`] for the default keyspace, and those of
-    /// [`Db::write_with`].
-    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
-        if name == DEFAULT_KEYSPACE {
-            let why = "the default keyspace can't be dropped";
-            return Err(Error::KeyspaceName {
-                name: name.to_owned(),
-                why,
-            });
-        }
-        let engine = &self.shared.engine;
-        let _catalog = engine.catalog.lock();
-        let id = match engine.keyspaces.load().by_name(name) {
-            Some(tree) => tree.id,
-            None => {
-                return Err(Error::KeyspaceNotFound {
-                    name: name.to_owned(),
-                });
-            }
-        };
-        self.write_catalog(&CatalogOperation::Drop { id })
-    }
-
-    fn write_catalog(&self, operation: &CatalogOperation) -> Result<()> {
-        self.shared
-            .engine
-            .write(Request::of_catalog(operation))
-            .map(drop)
-    }
-
     /// Makes every write acknowledged so far survive the loss of power.
     ///
     /// # Errors
@@ -389,7 +322,7 @@ impl Db {
     /// replay. Runs in the calling thread.
     ///
     /// # Errors
-    /// As [`Db::write_with`]; after [`Error::NoSpace`] the data is still in the log.
+    /// As [`Db::write_with`]; after [`Error::NoSpace`](crate::Error::NoSpace) the data is still in the log.
     pub fn flush(&self) -> Result<()> {
         self.shared.engine.flush()
     }
@@ -398,8 +331,18 @@ impl Db {
     /// what somebody can still read. Runs in the calling thread, beside reads and writes; what is written
     /// meanwhile is left alone.
     ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = kintsu::Db::open(folder.path())?;
+    /// db.put("key", "value")?;
+    /// db.delete("key")?;
+    /// db.compact_range(..)?;
+    /// assert_eq!(db.statistics().keyspaces[0].segment_entries, 0);
+    /// # Ok::<(), kintsu::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// As [`Db::flush`]; [`Error::Damaged`] if a segment can't be read.
+    /// As [`Db::flush`]; [`Error::Damaged`](crate::Error::Damaged) if a segment can't be read.
     pub fn compact_range(&self, range: impl KeyRange) -> Result<()> {
         let (lower, upper) = range.into_half_open();
         let engine = &self.shared.engine;
@@ -408,12 +351,26 @@ impl Db {
     }
 
     /// Flushes, ends the log with its end marker and lets the store go. All clones are closed too;
-    /// later calls answer [`Error::Closed`], iterators that were begun go on.
+    /// later calls answer [`Error::Closed`](crate::Error::Closed), iterators that were begun go on.
     ///
     /// # Errors
     /// As [`Db::write_with`]. The store is let go even then, and nothing promised is lost.
     pub fn close(self) -> Result<()> {
         self.shared.engine.close()
+    }
+
+    /// Reads the change feed: every committed record, in the log's order, from record `from` on (that one
+    /// included). `Index(1)` is the beginning of the store, `Index(0)` the oldest record that the log still has,
+    /// `db.last_index().next()` what comes from now on. See [`Subscription`].
+    ///
+    /// The log's beginning is found by a binary search, and at most about 64 KiB of it are read in vain.
+    ///
+    /// # Errors
+    /// [`Error::Purged`](crate::Error::Purged) if the log no longer has that record, [`Error::NotYetWritten`](crate::Error::NotYetWritten) if it is beyond the
+    /// next one, [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Closed`](crate::Error::Closed).
+    pub fn subscribe(&self, from: Index) -> Result<Subscription> {
+        let subscriber = self.shared.engine.subscribe(from)?;
+        Ok(Subscription::new(subscriber))
     }
 
     /// What the store is made of, in numbers.

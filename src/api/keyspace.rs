@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::api::bounds::KeyRange;
 use crate::api::db::Shared;
-use crate::api::{Range, ReadView};
-use crate::engine::{Effect, Expiry, Tree, WriteBatch, microseconds};
+use crate::api::{Db, Range, ReadView};
+use crate::engine::{Effect, Engine, Expiry, Tree, WriteBatch, microseconds};
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::types::{Durability, KeyspaceId};
@@ -29,6 +29,15 @@ impl Keyspace {
     pub(crate) fn tree(&self) -> Result<&Arc<Tree>> {
         self.tree.check_not_dropped()?;
         Ok(&self.tree)
+    }
+
+    /// Its tree, also once it has been dropped.
+    pub(super) fn any_tree(&self) -> &Arc<Tree> {
+        &self.tree
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
     }
 
     pub(crate) fn id(&self) -> KeyspaceId {
@@ -154,6 +163,22 @@ impl Keyspace {
         let (lower, upper) = range.into_half_open();
         let engine = &self.shared.engine;
         engine.compact_range(self.tree()?, &lower, upper.as_deref())
+    }
+
+    /// Sets `key` to `new` if its value is `expected`: see [`crate::Db::compare_and_swap`].
+    ///
+    /// # Errors
+    /// As [`crate::Db::compare_and_swap`].
+    pub fn compare_and_swap(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<impl AsRef<[u8]>>,
+        new: Option<impl AsRef<[u8]>>,
+    ) -> Result<std::result::Result<(), Option<Bytes>>> {
+        let expected = expected.as_ref().map(AsRef::as_ref);
+        let new = new.as_ref().map(AsRef::as_ref);
+        let db = Db::of(self.shared.clone());
+        db.swap(self.tree()?, key.as_ref(), expected, new)
     }
 
     /// Writes a batch with a durability of its own. The batch can hold operations on any keyspace.

@@ -117,14 +117,19 @@ impl ReadView {
         self.scan(keyspace.tree()?, prefix.to_vec(), prefix_end(prefix))
     }
 
-    fn get_from(&self, tree: &Tree, key: &[u8]) -> Result<Option<Bytes>> {
+    pub(crate) fn get_from(&self, tree: &Tree, key: &[u8]) -> Result<Option<Bytes>> {
         self.shared.engine.check_open()?;
         let value = tree.get(key, || self.held.point())?;
         tree.check_not_dropped()?;
         Ok(value)
     }
 
-    fn scan(&self, tree: &Tree, lower: Vec<u8>, upper: Option<Vec<u8>>) -> Result<Range> {
+    pub(crate) fn scan(
+        &self,
+        tree: &Tree,
+        lower: Vec<u8>,
+        upper: Option<Vec<u8>>,
+    ) -> Result<Range> {
         self.shared.engine.check_open()?;
         let held = Some(self.held.clone());
         let state = tree.load();

@@ -21,7 +21,7 @@ use crate::codec::put_varint;
 use crate::error::{Error, Result};
 use crate::types::{BATCH_BYTES_MAX, BOUND_BYTES_MAX, KEY_BYTES_MAX, KeyspaceId, VALUE_BYTES_MAX};
 
-pub(crate) use self::operations::{Effect, Expiry, Operations, TableWrite};
+pub(crate) use self::operations::{Effect, Expiry, Operation, Operations, TableWrite};
 
 /// The keyspaces that a batch touches, without an allocation for the usual single one.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ pub(crate) struct Touched {
 }
 
 impl Touched {
-    fn insert(&mut self, keyspace: KeyspaceId) {
+    pub(crate) fn insert(&mut self, keyspace: KeyspaceId) {
         match self.first {
             None => self.first = Some(keyspace),
             Some(first) if first == keyspace || self.more.contains(&keyspace) => {}
@@ -42,6 +42,16 @@ impl Touched {
     pub(crate) fn iter(&self) -> impl Iterator<Item = KeyspaceId> {
         self.first.into_iter().chain(self.more.iter().copied())
     }
+}
+
+/// A batch as it was, to go back to.
+#[derive(Clone, Debug)]
+pub(crate) struct Savepoint {
+    payload_bytes: usize,
+    operations: u32,
+    touched: Touched,
+    merges: bool,
+    refused: Option<Error>,
 }
 
 /// The most that an operation takes beside its key and value, in bytes.
@@ -97,6 +107,26 @@ impl WriteBatch {
         self.touched = Touched::default();
         self.merges = false;
         self.refused = None;
+    }
+
+    /// Where it stands now.
+    pub(crate) fn savepoint(&self) -> Savepoint {
+        Savepoint {
+            payload_bytes: self.payload.len(),
+            operations: self.operations,
+            touched: self.touched.clone(),
+            merges: self.merges,
+            refused: self.refused.clone(),
+        }
+    }
+
+    /// Takes out what has been added since.
+    pub(crate) fn roll_back_to(&mut self, savepoint: &Savepoint) {
+        self.payload.truncate(savepoint.payload_bytes);
+        self.operations = savepoint.operations;
+        self.touched = savepoint.touched.clone();
+        self.merges = savepoint.merges;
+        self.refused = savepoint.refused.clone();
     }
 
     /// Whether there is a merge in it.

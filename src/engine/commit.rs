@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::engine::batch::{Operations, TableWrite};
 use crate::engine::catalog::CatalogOperation;
+use crate::engine::conflicts::ConflictWindow;
 use crate::engine::jobs::Job;
 use crate::engine::queue::Request;
 use crate::error::{Damage, Error, Result};
@@ -36,6 +37,8 @@ pub(crate) struct CommitState {
     log_stretch: u64,
     /// What writers should have waited for compaction and haven't yet.
     pub(crate) owed: Duration,
+    /// What transactions are held against.
+    window: ConflictWindow,
     /// Catalog changes applied but not yet in the manifest.
     pub(crate) catalog: Vec<(Index, Change)>,
 }
@@ -49,6 +52,7 @@ impl CommitState {
             log_stretch: 0,
             active_since,
             owed: Duration::ZERO,
+            window: ConflictWindow::default(),
             catalog: Vec::new(),
         }
     }
@@ -102,9 +106,9 @@ impl Engine {
 
     fn commit_group(&self, state: &mut CommitState, group: &[Arc<Request>]) {
         let bytes = group.iter().map(|request| request.payload.len()).sum();
-        let ready = self
-            .check_writable()
-            .and_then(|()| self.make_room(state, bytes));
+        let loads = group.iter().any(|request| request.kind == RecordKind::Load);
+        let writable = self.check_writable();
+        let ready = writable.and_then(|()| self.make_room(state, bytes, loads));
         if let Err(error) = ready {
             return fail_group(group, &error);
         }
@@ -129,7 +133,39 @@ impl Engine {
     }
 
     fn commit_known(&self, state: &mut CommitState, group: &[Arc<Request>]) {
-        let time_us = self.clock.wall_us().max(state.last_time_us);
+        if !self.views.has_transactions() {
+            self.commit_valid(state, group);
+            state.window.forget(state.last_index);
+            return;
+        }
+        // Each is held against those before it, in this group too.
+        let mut valid = Vec::with_capacity(group.len());
+        let mut next = state.last_index;
+        for request in group {
+            let checked = request
+                .reads
+                .as_ref()
+                .map(|reads| state.window.check(reads));
+            if let Some(Err(conflict)) = checked {
+                self.metrics.conflicts.add(1);
+                request.complete(Err(conflict));
+                continue;
+            }
+            next = next.next();
+            state.window.push(next, request.clone());
+            valid.push(request.clone());
+        }
+        if !valid.is_empty() {
+            self.commit_valid(state, &valid);
+        }
+        state.window.truncate_after(state.last_index);
+    }
+
+    fn commit_valid(&self, state: &mut CommitState, group: &[Arc<Request>]) {
+        // What is committed again comes alone, and has its time already.
+        let given = group.iter().find_map(|request| request.time_us);
+        let time_us = given.unwrap_or_else(|| self.clock.wall_us());
+        let time_us = time_us.max(state.last_time_us);
         let first = state.last_index.next();
         if let Err(error) = self.log_group(group, first, time_us) {
             return fail_group(group, &error);
@@ -148,6 +184,7 @@ impl Engine {
             request.complete(Ok(index));
         }
         self.views.advance(state.last_index, time_us);
+        self.feed.wake();
         self.wake_log_job(state, group);
     }
 
@@ -157,6 +194,9 @@ impl Engine {
         let grown = std::mem::replace(&mut state.log_stretch, stretch) != stretch;
         if grown || group.iter().any(|r| r.durability == Durability::Disk) {
             self.signals.wake(Job::SyncIdentifiers);
+        }
+        if grown {
+            self.signals.wake(Job::Backup);
         }
     }
 
@@ -175,10 +215,17 @@ impl Engine {
         };
         let end = appended.inspect_err(|error| self.latch_if_final(error))?;
         if durability == Durability::Disk {
+            let _span = tracing::trace_span!("sync", records = group.len()).entered();
+            let begun = self.clock.elapsed();
             self.log
                 .sync_to(end)
                 .inspect_err(|error| self.latch_if_final(error))?;
+            let taken = self.clock.elapsed().saturating_sub(begun);
+            self.metrics.syncs.add(taken);
         }
+        let bytes: usize = group.iter().map(|request| request.payload.len()).sum();
+        self.metrics.records.add(group.len() as u64);
+        self.metrics.record_bytes.add(bytes as u64);
         Ok(())
     }
 
@@ -200,6 +247,7 @@ impl Engine {
                 state.catalog.push((index, change));
                 Ok(())
             }
+            RecordKind::Load => self.apply_load(state, index, time_us, request),
             _ => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::engine::Engine;
+use crate::engine::tree::Tree;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::segment::Segment;
@@ -39,6 +40,11 @@ impl Compactions {
         let task = Arc::new(task);
         self.running.push(task.clone());
         Some(task)
+    }
+
+    /// Whether a task of this tree is at work.
+    pub(crate) fn is_busy(&self, tree: &Tree) -> bool {
+        self.running.iter().any(|task| task.tree.id == tree.id)
     }
 
     fn release(&mut self, task: &Arc<Task>) {
@@ -90,7 +96,16 @@ impl Engine {
     }
 
     fn compact(&self, task: &Task) -> Result<()> {
+        let _span = tracing::debug_span!(
+            "compaction",
+            keyspace = task.tree.name,
+            from = task.from,
+            to = task.target,
+            segments = task.inputs().count(),
+        )
+        .entered();
         if task.is_move(&self.views.boundaries()) {
+            self.metrics.moves.add(1);
             return self.publish_move(task);
         }
         let mut built = Vec::new();
@@ -110,6 +125,13 @@ impl Engine {
 
     fn compact_into(&self, task: &Task, built: &mut Vec<SegmentMeta>) -> Result<()> {
         self.merge_segments(task, built)?;
+        let (read, written) = (
+            task.inputs().map(|s| s.meta().bytes).sum(),
+            built.iter().map(|meta| meta.bytes).sum(),
+        );
+        self.metrics.compactions.add(1);
+        self.metrics.compaction_bytes_read.add(read);
+        self.metrics.compaction_bytes_written.add(written);
         self.sync_folder()?;
         let opened = built
             .iter()
@@ -162,6 +184,7 @@ impl Engine {
                 state.add_segment(task.target, segment);
             }
         });
+        drop(manifest);
         self.garbage.lock().extend(garbage);
         let mut compactions = self.compactions.lock();
         removed.iter().for_each(|number| {

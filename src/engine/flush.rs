@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering;
 use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::engine::commit::CommitState;
+use crate::engine::compaction::Compactions;
 use crate::engine::jobs::Job;
 use crate::engine::rewrite::Rewrite;
-use crate::engine::tree::{LEVELS_MAX, Tree};
+use crate::engine::tree::{Frozen, LEVELS_MAX, Tree};
 use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::memtable::Memtable;
@@ -32,21 +33,64 @@ pub(crate) struct Generation {
     covered: Index,
     /// The time of that record.
     covered_time_us: u64,
-    tables: Vec<(Arc<Tree>, Arc<Memtable>)>,
+    tables: Vec<(Arc<Tree>, Frozen)>,
     /// Keyspaces created and dropped in it.
     catalog: Vec<Change>,
+}
+
+impl Generation {
+    /// What one record loaded into a tree.
+    pub(super) fn of_load(
+        index: Index,
+        time_us: u64,
+        tree: Arc<Tree>,
+        segments: Arc<Vec<Arc<Segment>>>,
+    ) -> Self {
+        Self {
+            covered: index,
+            covered_time_us: time_us,
+            tables: vec![(tree, Frozen::Loaded(segments))],
+            catalog: Vec::new(),
+        }
+    }
+
+    /// The memtables of trees through a record, and what was done to the catalog.
+    pub(super) fn of_tables(
+        covered: Index,
+        time_us: u64,
+        tables: Vec<(Arc<Tree>, Arc<Memtable>)>,
+        catalog: Vec<Change>,
+    ) -> Self {
+        let tables = tables.into_iter();
+        Self {
+            covered,
+            covered_time_us: time_us,
+            tables: tables
+                .map(|(tree, table)| (tree, Frozen::Memtable(table)))
+                .collect(),
+            catalog,
+        }
+    }
 }
 
 impl Engine {
     /// Makes room for a group of so many bytes: freezes the active memtables if they are full, waiting
     /// while too many are frozen already, and slows the writer as compaction needs it.
-    pub(super) fn make_room(&self, state: &mut CommitState, bytes: usize) -> Result<()> {
+    pub(super) fn make_room(
+        &self,
+        state: &mut CommitState,
+        bytes: usize,
+        loads: bool,
+    ) -> Result<()> {
         self.slow_down(bytes, &mut state.owed)?;
         let log_bytes = self.log.end_lsn().0.saturating_sub(state.active_since.0);
         let full = state.active_bytes >= self.options.write_buffer_bytes
             || (log_bytes >= self.options.log_bytes_before_flush && state.active_bytes > 0);
-        if full {
+        if full || loads {
+            // A load freezes them itself, at its record.
             self.wait_for_room()?;
+        }
+        if full {
             self.freeze(state);
             self.signals.wake(Job::Flush);
         }
@@ -56,6 +100,10 @@ impl Engine {
     /// Waits until another generation may be frozen; a full disk ends the wait with an error.
     fn wait_for_room(&self) -> Result<()> {
         let blocked = || self.generations.lock().len() >= GENERATIONS_MAX;
+        if !blocked() {
+            return Ok(());
+        }
+        let begun = self.clock.elapsed();
         while blocked() {
             self.check_writable()?;
             if self.options.background == Background::Manual {
@@ -66,6 +114,8 @@ impl Engine {
                 self.signals.wait_for_room(blocked)?;
             }
         }
+        let taken = self.clock.elapsed().saturating_sub(begun);
+        self.metrics.flush_waits.add(taken);
         Ok(())
     }
 
@@ -78,8 +128,9 @@ impl Engine {
             }
             tree.change(|tables_now| {
                 let active = std::mem::replace(&mut tables_now.active, Arc::new(Memtable::new()));
-                tables_now.frozen.insert(0, active.clone());
-                tables.push((tree.clone(), active));
+                let frozen = Frozen::Memtable(active);
+                tables_now.frozen.insert(0, frozen.clone());
+                tables.push((tree.clone(), frozen));
             });
         }
         let catalog: Vec<Change> = state.catalog.drain(..).map(|(_, change)| change).collect();
@@ -140,10 +191,8 @@ impl Engine {
         self.signals.finished(&outcome);
         outcome?;
         self.signals.wake(Job::Compact);
-        // A purge that fails leaves log files behind, which the next one takes.
-        if let Err(error) = self.log.purge_before(generation.covered.next()) {
-            self.latch_if_final(&error);
-        }
+        self.signals.wake(Job::Backup);
+        self.purge_log(generation.covered);
         Ok(true)
     }
 
@@ -159,14 +208,21 @@ impl Engine {
         generation: &Generation,
         built: &mut Vec<(Arc<Tree>, SegmentMeta)>,
     ) -> Result<()> {
+        let _span = tracing::debug_span!("flush", through = generation.covered.0).entered();
         // Before anything of this generation is published the log must hold all of it: else a crash
         // could keep a batch's half in this segment and lose the other half.
         self.log.sync()?;
+        self.views.settle_time(generation.covered_time_us);
         for (tree, table) in &generation.tables {
+            let Frozen::Memtable(table) = table else {
+                continue;
+            };
             if tree.is_dropped() || table.is_empty() {
                 continue;
             }
             if let Some(meta) = self.build_segment(tree, table)? {
+                self.metrics.flushes.add(1);
+                self.metrics.flush_bytes.add(meta.bytes);
                 built.push((tree.clone(), meta));
             }
         }
@@ -260,12 +316,53 @@ impl Engine {
             })
     }
 
+    /// The level for segments that were loaded: the deepest that nothing above shares keys with, so that
+    /// they needn't be written again. A compaction under way may write where nothing is yet.
+    fn level_for(
+        &self,
+        compactions: &Compactions,
+        tree: &Tree,
+        segments: &[Arc<Segment>],
+    ) -> usize {
+        if compactions.is_busy(tree) {
+            return 0;
+        }
+        let state = tree.load();
+        let is_free = |level: &usize| {
+            let all = state.levels.get(*level).map_or(&[][..], Vec::as_slice);
+            let overlaps = |s: &Arc<Segment>| all.iter().any(|t| t.meta().overlaps(s.meta()));
+            !segments.iter().any(overlaps)
+        };
+        let first_used = (0..LEVELS_MAX).find(|level| !is_free(level));
+        match first_used {
+            None => LEVELS_MAX - 1,
+            Some(used) => used.saturating_sub(1),
+        }
+    }
+
     /// One manifest edit for all keyspaces, and the trees changed to match.
     fn publish_generation(
         &self,
         generation: &Generation,
         opened: &[(Arc<Tree>, Arc<Segment>)],
     ) -> Result<()> {
+        // So that no compaction is begun between the choice of a level and the edit.
+        let compactions = self.compactions.lock();
+        let mut placed: Vec<(Arc<Tree>, usize, Arc<Segment>)> = opened
+            .iter()
+            .map(|(tree, segment)| (tree.clone(), 0, segment.clone()))
+            .collect();
+        for (tree, table) in &generation.tables {
+            if let Frozen::Loaded(segments) = table {
+                if tree.is_dropped() {
+                    self.garbage.lock().extend(segments.iter().cloned());
+                    continue;
+                }
+                let level = self.level_for(&compactions, tree, segments);
+                let all = segments.iter().map(|s| (tree.clone(), level, s.clone()));
+                placed.extend(all);
+            }
+        }
         let mut manifest = self.manifest.lock();
         let mut changes = generation.catalog.clone();
         let mut known: Vec<KeyspaceId> = manifest.state().keyspaces.keys().copied().collect();
@@ -280,10 +377,10 @@ impl Engine {
         changes.push(Change::NextSegment(SegmentNumber(next)));
         changes.push(Change::CoveredTime(generation.covered_time_us));
         for keyspace in known {
-            let added = opened
+            let added = placed
                 .iter()
-                .filter(|(tree, _)| tree.id == keyspace)
-                .map(|(_, segment)| (0, segment.meta().clone()))
+                .filter(|(tree, ..)| tree.id == keyspace)
+                .map(|(_, level, segment)| (*level as u8, segment.meta().clone()))
                 .collect();
             let covered = Some((generation.covered, Term(0)));
             changes.push(Change::SegmentsReplaced {
@@ -296,13 +393,15 @@ impl Engine {
         manifest.apply(&changes)?;
         for (tree, table) in &generation.tables {
             tree.change(|state| {
-                state.frozen.retain(|frozen| !Arc::ptr_eq(frozen, table));
-                for (_, segment) in opened.iter().filter(|(owner, _)| owner.id == tree.id) {
-                    state.add_segment(0, segment.clone());
+                state.frozen.retain(|frozen| !frozen.is(table));
+                let own = placed.iter().filter(|(owner, ..)| owner.id == tree.id);
+                for (_, level, segment) in own {
+                    state.add_segment(*level, segment.clone());
                 }
             });
         }
         drop(manifest);
+        drop(compactions);
         self.generations.lock().pop_front();
         self.release_dropped(generation.covered);
         Ok(())
@@ -313,7 +412,10 @@ impl Engine {
         let mut dropped = self.dropped.lock();
         for (_, tree) in dropped.extract_if(.., |(index, _)| *index <= covered) {
             let segments: Vec<_> = tree.load().segments().map(|(_, s)| s.clone()).collect();
-            tree.change(|state| state.levels.iter_mut().for_each(Vec::clear));
+            tree.change(|state| {
+                state.levels.iter_mut().for_each(Vec::clear);
+                state.frozen.clear();
+            });
             self.garbage.lock().extend(segments);
         }
     }

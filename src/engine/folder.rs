@@ -7,6 +7,7 @@ use crate::engine::recovery::RecoveryReport;
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{Manifest, ManifestState};
 use crate::options::Options;
+use crate::snapshot::LINEAGE_FILE;
 use crate::types::{STRAY_NUMBER_MIN, SegmentNumber};
 use crate::vfs::Lock;
 
@@ -126,7 +127,7 @@ const LOCK_FILE: &str = "LOCK";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// A log file, its identifiers, a segment, a manifest, term and vote.
+    /// A log file, its identifiers, a segment, a manifest, term and vote, lineage.
     Data,
     /// The lock, or a file not yet published.
     Transient,
@@ -140,6 +141,7 @@ fn kind_of(name: &str) -> Kind {
     }
     let numbered = |stem: &str| stem.len() >= 8 && stem.bytes().all(|b| b.is_ascii_digit());
     let ours = match name.rsplit_once('.') {
+        None => name == LINEAGE_FILE,
         Some((stem, "log" | "ids" | "segment")) => numbered(stem),
         Some(("vote", "a" | "b")) => true,
         Some((stem, "a" | "b")) => stem.strip_prefix("manifest-").is_some_and(numbered),
@@ -148,16 +150,24 @@ fn kind_of(name: &str) -> Kind {
     if ours { Kind::Data } else { Kind::Foreign }
 }
 
-/// The next free segment number, and the files that nothing names: segments never published and
+/// Whether a file of this name can be a store's.
+pub(super) fn is_ours(name: &str) -> bool {
+    kind_of(name) != Kind::Foreign
+}
+
+/// The next free segment number, and the files that neither the manifest nor a record names: segments never
+/// published and
 /// temporary files. They are removed by the first reclaim.
 pub(super) fn survey(
     options: &Options,
     state: &ManifestState,
+    loaded: &HashSet<SegmentNumber>,
 ) -> Result<(SegmentNumber, Vec<String>)> {
     let named: HashSet<String> = state
         .keyspaces
         .values()
         .flat_map(|keyspace| keyspace.segments.keys())
+        .chain(loaded)
         .map(|number| crate::segment::file_name(*number))
         .collect();
     let mut next = state.next_segment.0;

@@ -25,17 +25,20 @@ pub enum Job {
     PrepareLog,
     /// Remove the files of segments that nobody reads any more.
     Reclaim,
+    /// Archive what has become durable, and make the backup that the policy asks for.
+    Backup,
 }
 
 impl Job {
     /// Every kind, for those who drive the jobs themselves.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Commit,
         Self::Flush,
         Self::Compact,
         Self::SyncIdentifiers,
         Self::PrepareLog,
         Self::Reclaim,
+        Self::Backup,
     ];
 }
 
@@ -47,6 +50,7 @@ struct State {
     flush: bool,
     compact: bool,
     log: bool,
+    backup: bool,
     stop: bool,
     /// Failures of flush or compaction so far, and the last one.
     failures: u64,
@@ -60,6 +64,7 @@ pub(crate) struct Signals {
     flush: Condvar,
     compact: Condvar,
     log: Condvar,
+    backup: Condvar,
     room: Condvar,
     stopped: Condvar,
 }
@@ -72,6 +77,7 @@ impl Signals {
             Job::Flush => (&mut state.flush, &self.flush),
             Job::Compact | Job::Reclaim => (&mut state.compact, &self.compact),
             Job::SyncIdentifiers | Job::PrepareLog | Job::Commit => (&mut state.log, &self.log),
+            Job::Backup => (&mut state.backup, &self.backup),
         };
         if !std::mem::replace(asked, true) {
             condvar.notify_one();
@@ -85,6 +91,7 @@ impl Signals {
             &self.flush,
             &self.compact,
             &self.log,
+            &self.backup,
             &self.room,
             &self.stopped,
         ] {
@@ -169,6 +176,12 @@ impl Signals {
         !state.stop
     }
 
+    /// Waits until there may be something to back up. `false` when all must stop.
+    pub(crate) fn wait_for_backup(&self, failed: bool, pause: Option<Duration>) -> bool {
+        let at_most = if failed { Some(RETRY_AFTER) } else { pause };
+        self.wait(&self.backup, |s| &mut s.backup, at_most)
+    }
+
     /// Waits for `duration`, or until all must stop.
     pub(crate) fn pause(&self, duration: Duration) {
         let mut state = self.state.lock();
@@ -191,6 +204,7 @@ impl Engine {
             Job::SyncIdentifiers => self.step_log(|| self.log.step_identifiers()),
             Job::PrepareLog => self.step_log(|| self.log.step_prepare()),
             Job::Reclaim => self.step_reclaim(),
+            Job::Backup => self.step_backup(),
         }
     }
 
@@ -209,6 +223,10 @@ impl Engine {
         self.start_thread("kintsu-flush", Self::flush_loop)?;
         for _ in 0..self.options.compaction_threads {
             self.start_thread("kintsu-compact", Self::compact_loop)?;
+        }
+        if self.has_backup_job() {
+            self.start_thread("kintsu-backup", Self::backup_loop)?;
+            self.signals.wake(Job::Backup);
         }
         self.start_thread("kintsu-log", Self::log_loop)
     }

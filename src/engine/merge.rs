@@ -216,6 +216,12 @@ impl Merge {
                 sources.push(Source::Memtable(table.cursor()));
             }
         }
+        for loaded in state.loaded() {
+            let segments: Vec<_> = loaded.iter().filter(overlaps).cloned().collect();
+            if !segments.is_empty() {
+                sources.push(Source::Level(LevelCursor::new(segments)));
+            }
+        }
         for (level, segments) in state.levels.iter().enumerate() {
             let segments: Vec<_> = segments.iter().filter(overlaps).cloned().collect();
             match segments.as_slice() {

@@ -1,17 +1,25 @@
 //! The tree and its paths: commit, read, flush, compaction, recovery, and the jobs that drive them.
 //!
-//! Locks, in the order in which they may be taken: `commit` (the leader's), `flushing` (one flush at a
+//! Locks, in the order in which they may be taken: `backups`, `archive` (each one at a time), `commit` (the leader's), `flushing` (one flush at a
 //! time), `compactions` (to choose or end one; none is held while it runs), `manifest` (publishing),
-//! `generations`. Readers take none of them.
+//! `generations`. Readers take none of them. A purge holds `flushing` and the pins, and the feed's
+//! subscribers wake under a lock of their own, which is the last to be taken.
 
+mod backup;
 mod batch;
 mod catalog;
 mod commit;
 mod compaction;
+mod conflicts;
+mod feed;
 mod flush;
 mod folder;
+mod follow;
 mod jobs;
+mod load;
 mod merge;
+mod metrics;
+mod pins;
 mod pressure;
 mod queue;
 mod recovery;
@@ -34,30 +42,46 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+pub(crate) use backup::{Archive, BackupJob};
+pub use backup::{
+    Backup, BackupReport, PruneReport, RepositoryReport, RestorePoint, RestoreReport, Skipped,
+    SnapshotReport, verify_repository,
+};
+pub(crate) use backup::{list as list_backups, prune as prune_backups, restore};
 pub use batch::WriteBatch;
-pub(crate) use batch::{Effect, Expiry};
+pub(crate) use batch::{Effect, Expiry, Savepoint};
 pub use catalog::DEFAULT_KEYSPACE;
 pub(crate) use catalog::{CatalogOperation, Keyspaces, check_name, encode_options, microseconds};
 use commit::CommitState;
 use compaction::Compactions;
+pub(crate) use conflicts::{ReadRange, Reads};
+use feed::Feed;
+pub(crate) use feed::Subscriber;
+pub use feed::{FeedChange, FeedKeyspace, FeedRecord};
 use flush::Generation;
+pub(crate) use follow::Follow;
 pub use jobs::Job;
 pub(crate) use jobs::Signals;
+pub(crate) use load::Loading;
+use metrics::Metrics;
+pub use metrics::{Activity, Latencies};
+use pins::Pins;
 use pressure::Pressure;
 pub(crate) use queue::{Queue, Request};
 pub use recovery::RecoveryReport;
 pub(crate) use scan::Scan;
 pub use statistics::{KeyspaceStatistics, Statistics};
 pub(crate) use tree::Tree;
+pub(crate) use values::Values;
 pub use verify::{VerifyProgress, VerifyReport, verify};
-pub(crate) use views::{HeldPoint, Views};
+pub(crate) use views::{HeldPoint, OpenTransaction, Views};
 
 use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::segment::{BlockCache, Segment};
-use crate::types::{Index, SegmentNumber, StoreId};
+use crate::types::{Index, Lsn, SegmentNumber, StoreId};
 use crate::vfs::Lock;
 use crate::wal::Log;
 
@@ -76,6 +100,8 @@ pub(crate) struct Engine {
     pub(crate) queue: Queue,
     commit: Mutex<CommitState>,
     pub(crate) views: Arc<Views>,
+    feed: Feed,
+    pins: Arc<Pins>,
     cache: Arc<BlockCache>,
     next_segment: AtomicU64,
     /// Frozen memtables, oldest first, each a step of the log that one flush makes durable.
@@ -83,12 +109,19 @@ pub(crate) struct Engine {
     flushing: Mutex<()>,
     compactions: Mutex<Compactions>,
     pressure: Pressure,
+    metrics: Metrics,
+    /// Where the log ended when the store was opened.
+    log_begun_at: Lsn,
     /// Keyspaces dropped whose segments the manifest still names.
     dropped: Mutex<Vec<(Index, Arc<Tree>)>>,
     /// Segments that the manifest no longer names, until their last reader has gone.
     garbage: Mutex<Vec<Arc<Segment>>>,
     /// Files found at open that nothing names.
     orphans: Mutex<Vec<String>>,
+    /// Held while a backup is made.
+    backups: Mutex<()>,
+    archive: Archive,
+    backup_job: BackupJob,
     signals: Signals,
     threads: Mutex<Vec<JoinHandle<()>>>,
     latched: OnceLock<Arc<str>>,
@@ -129,8 +162,10 @@ impl Engine {
             Error::OutcomeUnknown { cause } | Error::Poisoned { cause } => cause.clone(),
             other => other.to_string().into(),
         };
+        tracing::error!(%error, "the store takes no more writes");
         self.latched.get_or_init(|| cause);
         self.signals.wake_all();
+        self.feed.wake_all();
     }
 
     /// Latches if the error means that what was written before can't be believed any more.
@@ -176,6 +211,7 @@ impl Engine {
             // Best effort: nothing more was promised.
             let _ = self.log.sync();
         }
+        self.feed.end();
         self.lock.lock().take();
     }
 
@@ -194,12 +230,14 @@ impl Engine {
             return flushed;
         }
         self.stop_threads();
+        self.close_archive();
         let ended = flushed.and_then(|()| {
             let _leading = self.commit.lock();
             self.closed.store(true, Ordering::Release);
             self.log.close()
         });
         self.closed.store(true, Ordering::Release);
+        self.feed.end();
         self.lock.lock().take();
         ended
     }

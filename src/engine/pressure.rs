@@ -30,8 +30,6 @@ pub(crate) struct Pressure {
     level0: AtomicUsize,
     /// Bytes a second that level 0 loses to compaction, of late.
     drained: AtomicU64,
-    /// What writers have been made to wait, in microseconds.
-    waited_us: AtomicU64,
     /// When the rate limit lets compaction write again, since the clock's beginning, in microseconds.
     paced_until_us: AtomicU64,
 }
@@ -41,7 +39,6 @@ impl Default for Pressure {
         Self {
             level0: AtomicUsize::new(0),
             drained: AtomicU64::new(FIRST_GUESS),
-            waited_us: AtomicU64::new(0),
             paced_until_us: AtomicU64::new(0),
         }
     }
@@ -72,22 +69,19 @@ impl Pressure {
         let before = self.drained.load(Ordering::Relaxed);
         self.drained.store(before / 2 + rate / 2, Ordering::Relaxed);
     }
-
-    /// What writers have been made to wait so far, in microseconds.
-    pub(crate) fn waited_us(&self) -> u64 {
-        self.waited_us.load(Ordering::Relaxed)
-    }
 }
 
 impl Engine {
     /// Looks again how far compaction is behind.
     pub(crate) fn update_pressure(&self) {
-        let level0 = |state: &TreeState| state.levels.first().map_or(0, Vec::len);
         let keyspaces = self.keyspaces.load();
         // What damage keeps from being compacted must not slow everybody's writes as well.
         let stuck = self.compactions.lock().stuck.clone();
         let trees = keyspaces.trees().filter(|tree| !stuck.contains(&tree.id));
-        let most = trees.map(|tree| tree.with(level0)).max().unwrap_or(0);
+        let most = trees
+            .map(|tree| tree.with(TreeState::level0_runs))
+            .max()
+            .unwrap_or(0);
         self.pressure.level0.store(most, Ordering::Release);
     }
 
@@ -105,8 +99,7 @@ impl Engine {
             let wait = (*owed).min(WAIT_MAX);
             *owed -= wait;
             self.signals.pause(wait);
-            let us = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
-            self.pressure.waited_us.fetch_add(us, Ordering::Relaxed);
+            self.metrics.slow_downs.add(wait);
         }
         Ok(())
     }

@@ -11,11 +11,13 @@ use std::thread::Thread;
 use parking_lot::Mutex;
 
 use crate::codec::payload_hash;
-use crate::engine::batch::{Touched, WriteBatch};
+use crate::engine::batch::{Operations, Touched, WriteBatch};
 use crate::engine::catalog::CatalogOperation;
+use crate::engine::conflicts::Reads;
+use crate::engine::load::Cargo;
 use crate::error::Result;
-use crate::types::{Durability, Index};
-use crate::wal::RecordKind;
+use crate::types::{Durability, Index, KeyspaceId};
+use crate::wal::{Record, RecordKind};
 
 const WAITING: u8 = 0;
 const LEADING: u8 = 1;
@@ -37,6 +39,12 @@ pub(crate) struct Request {
     pub(crate) operations: u32,
     pub(crate) touched: Touched,
     pub(crate) durability: Durability,
+    /// What a transaction read, to be held against what has been written since.
+    pub(crate) reads: Option<Reads>,
+    /// Segments that the record loads.
+    pub(crate) cargo: Cargo,
+    /// The time that the record had before, if it is committed again.
+    pub(crate) time_us: Option<u64>,
     state: AtomicU8,
     outcome: Mutex<Option<Result<Index>>>,
     owner: Thread,
@@ -45,20 +53,54 @@ pub(crate) struct Request {
 impl Request {
     /// A batch on its way; its sizes have been checked.
     pub(crate) fn of_batch(batch: WriteBatch, durability: Durability) -> Result<Arc<Self>> {
+        Self::of_transaction(batch, durability, None)
+    }
+
+    /// A transaction's writes on their way, if nothing that it read is changed before.
+    pub(crate) fn of_transaction(
+        batch: WriteBatch,
+        durability: Durability,
+        reads: Option<Reads>,
+    ) -> Result<Arc<Self>> {
         let (payload, operations, touched) = batch.finish()?;
-        Ok(Self::new(
-            RecordKind::Batch,
-            payload,
-            operations,
-            touched,
-            durability,
-        ))
+        let request = Self::new(RecordKind::Batch, payload, operations, touched, durability);
+        Ok(Arc::new(Self { reads, ..request }))
     }
 
     /// A change of the catalog on its way; always synced.
     pub(crate) fn of_catalog(operation: &CatalogOperation) -> Arc<Self> {
         let (kind, payload) = (RecordKind::Catalog, operation.encode());
-        Self::new(kind, payload, 0, Touched::default(), Durability::Disk)
+        let touched = Touched::default();
+        Arc::new(Self::new(kind, payload, 0, touched, Durability::Disk))
+    }
+
+    /// A record that brings segments, which its leader takes.
+    pub(super) fn of_cargo(
+        kind: RecordKind,
+        payload: Vec<u8>,
+        keyspace: KeyspaceId,
+        durability: Durability,
+        cargo: Cargo,
+    ) -> Arc<Self> {
+        let mut touched = Touched::default();
+        touched.insert(keyspace);
+        let request = Self::new(kind, payload, 0, touched, durability);
+        Arc::new(Self { cargo, ..request })
+    }
+
+    /// A record that is committed again, as a restore does: with the time that it had. What it says was
+    /// checked when it was written.
+    pub(crate) fn of_record(record: &Record) -> Arc<Self> {
+        let payload = record.payload.to_vec();
+        let operations = match record.kind {
+            RecordKind::Batch => Operations::new(&payload).count(),
+            _ => 0,
+        };
+        let operations = u32::try_from(operations).unwrap_or(u32::MAX);
+        let (touched, durability) = (Touched::default(), Durability::Buffered);
+        let mut request = Self::new(record.kind, payload, operations, touched, durability);
+        request.time_us = Some(record.time_us);
+        Arc::new(request)
     }
 
     fn new(
@@ -67,18 +109,21 @@ impl Request {
         operations: u32,
         touched: Touched,
         durability: Durability,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Self {
+        Self {
             kind,
             payload_hash: payload_hash(&payload),
             payload,
             operations,
             touched,
             durability,
+            reads: None,
+            cargo: Cargo::default(),
+            time_us: None,
             state: AtomicU8::new(WAITING),
             outcome: Mutex::new(None),
             owner: std::thread::current(),
-        })
+        }
     }
 
     /// Says how it went. The owner is woken by [`Queue::finish`], not here.

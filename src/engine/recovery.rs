@@ -1,7 +1,6 @@
 //! Open: manifest, segments, log, replay. Nothing is written: every cut that recovery decides on is made
 //! durable by the first write after it, so an open needs no room and can be cut short at any point.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -14,12 +13,14 @@ use crate::engine::catalog::{DEFAULT_KEYSPACE, Keyspaces};
 use crate::engine::catalog::{decode_options, encode_options};
 use crate::engine::commit::CommitState;
 use crate::engine::compaction::Compactions;
+use crate::engine::feed::Feed;
 use crate::engine::folder::{prepare_folder, survey};
+use crate::engine::metrics::Metrics;
 use crate::engine::pressure::Pressure;
 use crate::engine::replay::Replay;
 use crate::engine::tree::Tree;
 use crate::engine::views::Views;
-use crate::engine::{Engine, Queue, Signals};
+use crate::engine::{Archive, BackupJob, Engine, Queue, Signals};
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{
     KeyspaceState, Manifest, ManifestAccess, ManifestReport, ManifestSetup, ManifestState,
@@ -27,7 +28,7 @@ use crate::manifest::{
 use crate::options::{Background, Options, Progress};
 use crate::segment::{BlockCache, Segment};
 use crate::types::{
-    Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, Term,
+    Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentMeta, SegmentNumber, StoreId, Term,
 };
 use crate::vfs::Lock;
 use crate::wal::{DamagePolicy, Log, LogAccess, LogOptions, LogRegistry, LogReport, LogSetup};
@@ -78,7 +79,7 @@ impl LogRegistry for Registry {
 
 /// How often a read-only open begins again when a live writer moves files away under it. Each time it
 /// loses the race only if the writer flushes meanwhile.
-const RACES_MAX: usize = 200;
+pub(super) const RACES_MAX: usize = 200;
 /// How often it begins again when what it read looks damaged: a writer at work can make it look so.
 const DOUBTS_MAX: usize = 8;
 
@@ -91,6 +92,8 @@ impl Engine {
         options.validate()?;
         let clock = options.clock.clone();
         let started = clock.elapsed();
+        let span = tracing::info_span!("open", path = %options.path.display());
+        let entered = span.enter();
         let (mut races, mut doubts) = (0, 0);
         let (engine, mut report) = loop {
             match Self::open_once(&options) {
@@ -103,6 +106,16 @@ impl Engine {
         };
         let duration: Duration = clock.elapsed().saturating_sub(started);
         report.duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        for damage in &report.damage {
+            tracing::warn!(%damage, "damage that is tolerated or costs nothing");
+        }
+        tracing::info!(
+            records_replayed = report.records_replayed,
+            torn_bytes = report.torn_bytes,
+            duration_us = report.duration_us,
+            "open"
+        );
+        drop(entered);
         let engine = Arc::new(engine);
         engine.start_threads().inspect_err(|_| engine.abandon())?;
         Ok((engine, report))
@@ -132,7 +145,12 @@ impl Engine {
         report.damage.extend(log_report.damage);
 
         let mut replay = Replay::new(options, &state, keyspaces);
-        replay.run(&log, covered)?;
+        let opener = |meta: &SegmentMeta| {
+            let (vfs, cache) = (options.vfs.clone(), cache.clone());
+            Segment::open(vfs, &options.path, state.store_id, meta, cache)
+        };
+        replay.run(&log, covered, &opener)?;
+        report.damage.append(&mut replay.damage);
         report.records_replayed = replay.records;
         if options.read_only {
             check_still_current(options, position)?;
@@ -164,12 +182,16 @@ impl Engine {
             .max(highest_covered)
             .max(state.catalog_index);
         log.skip_to(last_index.next());
-        let (next_segment, orphans) = survey(options, state)?;
+        let (next_segment, orphans) = survey(options, state, &replay.loaded)?;
+        let log_begun_at = log.end_lsn();
         let views = Arc::new(Views::default());
         let last_time_us = log.last_time_us().max(state.covered_time_us);
         views.advance(last_index, last_time_us);
+        views.settle_time(last_time_us);
         // What was replayed counts towards the next flush as if it had been written just now.
-        let active_since = Lsn(log.end_lsn().0.saturating_sub(log.bytes_retained()));
+        let lowest_covered = state.keyspaces.values().map(|k| k.covered).min();
+        let replayed_bytes = log.bytes_above(lowest_covered.unwrap_or_default());
+        let active_since = Lsn(log.end_lsn().0.saturating_sub(replayed_bytes));
         let mut commit = CommitState::new(last_index, last_time_us, active_since);
         commit.catalog = replay.catalog;
         let engine = Self {
@@ -184,15 +206,22 @@ impl Engine {
             queue: Queue::default(),
             commit: Mutex::new(commit),
             views,
+            feed: Feed::default(),
+            pins: Arc::default(),
             cache,
             next_segment: AtomicU64::new(next_segment.0),
-            generations: Mutex::new(VecDeque::new()),
+            generations: Mutex::new(replay.generations),
             flushing: Mutex::new(()),
             compactions: Mutex::new(Compactions::default()),
             pressure: Pressure::default(),
+            metrics: Metrics::default(),
+            log_begun_at,
             dropped: Mutex::new(replay.dropped),
             garbage: Mutex::new(Vec::new()),
             orphans: Mutex::new(orphans),
+            backups: Mutex::new(()),
+            archive: Archive::default(),
+            backup_job: BackupJob::default(),
             signals: Signals::default(),
             threads: Mutex::new(Vec::new()),
             latched: OnceLock::new(),
@@ -237,7 +266,7 @@ fn create(options: &Options) -> Result<()> {
     Manifest::create(manifest_setup(options), state).map(drop)
 }
 
-fn manifest_setup(options: &Options) -> ManifestSetup {
+pub(super) fn manifest_setup(options: &Options) -> ManifestSetup {
     ManifestSetup {
         dir: options.path.clone(),
         vfs: options.vfs.clone(),

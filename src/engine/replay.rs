@@ -10,25 +10,30 @@
 
 mod part;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread;
 
 use parking_lot::Mutex;
 
 use crate::engine::catalog::{CatalogOperation, Keyspaces};
-use crate::engine::tree::Tree;
+use crate::engine::flush::Generation;
+use crate::engine::tree::{Frozen, Tree};
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{Change, ManifestState};
 use crate::memtable::Memtable;
 use crate::options::{Background, Options};
-use crate::types::{Index, KeyspaceId};
+use crate::segment::Segment;
+use crate::types::{Index, KeyspaceId, SegmentMeta, SegmentNumber};
 use crate::wal::Log;
 
-use self::part::{Part, Written};
+use self::part::{LoadRecord, Part, Written};
 
 /// Bytes of log from which on two threads share the work.
 const PARALLEL_BYTES_MIN: u64 = 4 << 20;
+
+/// Opens a segment that a record names.
+pub(super) type Opener<'a> = dyn Fn(&SegmentMeta) -> Result<Segment> + 'a;
 
 /// What replay has rebuilt so far.
 pub(super) struct Replay {
@@ -38,21 +43,27 @@ pub(super) struct Replay {
     pub(super) next_keyspace: KeyspaceId,
     pub(super) records: u64,
     pub(super) bytes: usize,
+    /// What is frozen already, oldest first, since something was loaded on top of it.
+    pub(super) generations: VecDeque<Arc<Generation>>,
+    /// The segments that were loaded.
+    pub(super) loaded: HashSet<SegmentNumber>,
+    /// Damage in them, if it is tolerated.
+    pub(super) damage: Vec<Damage>,
     catalog_index: Index,
     covered: HashMap<KeyspaceId, Index>,
     options: Options,
 }
 
 /// What the readers of the log's parts share.
-struct Ground<'a> {
-    options: &'a Options,
+struct Ground {
+    options: Options,
     catalog_index: Index,
-    covered: &'a HashMap<KeyspaceId, Index>,
+    covered: HashMap<KeyspaceId, Index>,
     /// The tables to write to, also those of keyspaces that may come to light only later.
     tables: Mutex<HashMap<KeyspaceId, Arc<Memtable>>>,
 }
 
-impl Ground<'_> {
+impl Ground {
     fn table(&self, keyspace: KeyspaceId) -> Arc<Memtable> {
         let mut tables = self.tables.lock();
         Arc::clone(tables.entry(keyspace).or_default())
@@ -76,6 +87,9 @@ impl Replay {
             next_keyspace: state.next_keyspace,
             records: 0,
             bytes: 0,
+            generations: VecDeque::new(),
+            loaded: HashSet::new(),
+            damage: Vec::new(),
             catalog_index: state.catalog_index,
             covered: covered.collect(),
             options: options.clone(),
@@ -83,7 +97,7 @@ impl Replay {
     }
 
     /// Applies every record above `covered`, checking that none is missing.
-    pub(super) fn run(&mut self, log: &Log, covered: Index) -> Result<()> {
+    pub(super) fn run(&mut self, log: &Log, covered: Index, opener: &Opener<'_>) -> Result<()> {
         if log.last_index() <= covered {
             return Ok(());
         }
@@ -96,24 +110,93 @@ impl Replay {
                 first = first_kept;
             }
         }
-        let trees = self.keyspaces.trees();
-        let tables = trees.map(|tree| (tree.id, tree.with(|state| state.active.clone())));
-        let ground = Ground {
-            options: &self.options,
-            catalog_index: self.catalog_index,
-            covered: &self.covered,
-            tables: Mutex::new(tables.collect()),
-        };
-        let parts = self.read(&ground, log, first)?;
-        let tables = ground.tables.into_inner();
-        self.records = parts.iter().map(|part| part.records).sum();
-        let lives = self.apply_catalog(&parts, tables)?;
-        self.check(&parts, &lives)?;
-        self.link(parts);
+        // Mostly one step: only what was loaded as a whole divides what is older from what is newer.
+        while let Some(load) = self.run_to_load(log, first)? {
+            first = load.index.next();
+            self.load(load, opener)?;
+        }
         let trees = self.keyspaces.trees();
         self.bytes = trees
             .map(|tree| tree.with(|state| state.active.bytes()))
             .sum();
+        Ok(())
+    }
+
+    /// Applies every record from `first` on, through the first one that loads segments, which is handed back.
+    fn run_to_load(&mut self, log: &Log, first: Index) -> Result<Option<LoadRecord>> {
+        let end = log.last_index().next();
+        let mut ground = self.ground();
+        let mut parts = self.read(&ground, log, first, end)?;
+        if parts.len() > 1
+            && let Some(load) = parts.iter().find_map(|part| part.load.as_ref())
+        {
+            // Read in halves, of which the second knew nothing of a load in the first: once more.
+            let end = load.index.next();
+            drop(parts);
+            for tree in self.keyspaces.trees() {
+                tree.change(|state| state.active = Arc::default());
+            }
+            ground = self.ground();
+            parts = vec![Part::read(&ground, log, first, end)?];
+        }
+        let tables = ground.tables.into_inner();
+        self.records += parts.iter().map(|part| part.records).sum::<u64>();
+        let lives = self.apply_catalog(&parts, tables)?;
+        self.check(&parts, &lives)?;
+        let load = parts.iter_mut().find_map(|part| part.load.take());
+        self.link(parts);
+        Ok(load)
+    }
+
+    fn ground(&self) -> Ground {
+        let trees = self.keyspaces.trees();
+        let tables = trees.map(|tree| (tree.id, tree.with(|state| state.active.clone())));
+        Ground {
+            options: self.options.clone(),
+            catalog_index: self.catalog_index,
+            covered: self.covered.clone(),
+            tables: Mutex::new(tables.collect()),
+        }
+    }
+
+    /// Freezes what is older than a load, and puts the load's segments on top of it.
+    fn load(&mut self, record: LoadRecord, opener: &Opener<'_>) -> Result<()> {
+        let (index, time_us) = (record.index, record.time_us);
+        let mut tables = Vec::new();
+        for tree in self.keyspaces.trees() {
+            if tree.with(|state| state.active.is_empty()) {
+                continue;
+            }
+            tree.change(|state| {
+                let active = std::mem::take(&mut state.active);
+                state.frozen.insert(0, Frozen::Memtable(active.clone()));
+                tables.push((tree.clone(), active));
+            });
+        }
+        let catalog = self.catalog.drain(..).map(|(_, change)| change).collect();
+        let older = Generation::of_tables(Index(index.0 - 1), time_us, tables, catalog);
+        self.generations.push_back(Arc::new(older));
+        let Some(tree) = self.keyspaces.get(record.operation.keyspace).cloned() else {
+            if self.options.tolerate_damage {
+                return Ok(());
+            }
+            return Err(malformed(&self.options, index));
+        };
+        let mut segments = Vec::new();
+        for meta in &record.operation.segments {
+            self.loaded.insert(meta.number);
+            match opener(meta) {
+                Ok(segment) => segments.push(Arc::new(segment.loaded_at(index))),
+                Err(Error::Damaged(damage)) if self.options.tolerate_damage => {
+                    self.damage.extend(damage);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let segments = Arc::new(segments);
+        tree.change(|state| state.frozen.insert(0, Frozen::Loaded(segments.clone())));
+        let generation = Generation::of_load(index, time_us, tree, segments);
+        self.generations.push_back(Arc::new(generation));
         Ok(())
     }
 
@@ -122,8 +205,7 @@ impl Replay {
         self.options.background == Background::Threads && !self.options.tolerate_damage
     }
 
-    fn read(&self, ground: &Ground<'_>, log: &Log, first: Index) -> Result<Vec<Part>> {
-        let end = log.last_index().next();
+    fn read(&self, ground: &Ground, log: &Log, first: Index, end: Index) -> Result<Vec<Part>> {
         if !self.is_parallel() || log.bytes_retained() < PARALLEL_BYTES_MIN {
             return Ok(vec![Part::read(ground, log, first, end)?]);
         }

@@ -3,6 +3,7 @@
 use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::engine::batch::{Effect, Expiry};
+use crate::engine::tree::Frozen;
 use crate::error::{Damage, Result};
 use crate::types::{
     EXPIRY_BYTES, Entry, EntryKind, RangeDelete, RangeDeletes, Version, expires_us,
@@ -39,8 +40,20 @@ impl Engine {
                 damage.extend(segment.salvage(&mut |entry| table.feed(entry))?);
                 table.show_key()?;
             }
-            let tables: Vec<_> = state.memtables().collect();
-            for memtable in tables.into_iter().rev() {
+            let active = Frozen::Memtable(state.active.clone());
+            for frozen in state.frozen.iter().rev().chain([&active]) {
+                let memtable = match frozen {
+                    Frozen::Memtable(memtable) => memtable,
+                    Frozen::Loaded(segments) => {
+                        let none = RangeDeletes::default();
+                        let mut table = Table::new(&tree.name, &none, visit);
+                        for segment in segments.iter() {
+                            damage.extend(segment.salvage(&mut |entry| table.feed(entry))?);
+                        }
+                        table.show_key()?;
+                        continue;
+                    }
+                };
                 let ranges = memtable.range_deletes().unwrap_or_default();
                 let mut table = Table::new(&tree.name, &ranges, visit);
                 table.show_ranges()?;

@@ -3,9 +3,22 @@
 use std::sync::Arc;
 
 use crate::engine::Engine;
+use crate::engine::metrics::Activity;
+use crate::engine::pins::PinKind;
 use crate::types::{Index, Lsn, StoreId};
 
 /// Numbers of a whole store at one moment.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let db = kintsu::Db::open(folder.path())?;
+/// db.put("key", "value")?;
+/// let statistics = db.statistics();
+/// assert_eq!(statistics.activity.records, 1);
+/// assert_eq!(statistics.activity.syncs.count, 1);
+/// assert_eq!(statistics.keyspaces[0].memtable_entries, 1);
+/// # Ok::<(), kintsu::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
@@ -19,7 +32,7 @@ pub struct Statistics {
     pub log_end: Lsn,
     /// Through where the log is known to be on disk.
     pub log_durable: Lsn,
-    /// Bytes of log files kept.
+    /// Bytes of log retained.
     pub log_bytes: u64,
     /// Bytes of verified blocks in memory, and of indexes and filters that aren't pinned.
     pub block_cache_bytes: u64,
@@ -38,12 +51,27 @@ pub struct Statistics {
     pub views: usize,
     /// The lowest index that one of them holds; what it sees can't be compacted away.
     pub oldest_view: Option<Index>,
-    /// What writers have been made to wait for compaction since the open, in microseconds.
-    pub write_delay_us: u64,
+    /// What it has done since it was opened.
+    pub activity: Activity,
+    /// Subscriptions of the change feed.
+    pub subscribers: usize,
+    /// The lowest record that somebody pins the log from; see `Options::log_retained_bytes_max`.
+    pub log_pinned: Option<Index>,
+    /// The lowest record that the log still has; one above `last_index` if it has none.
+    pub log_first_index: Index,
+    /// Bytes of segments that are superseded, and stay because somebody still reads them or they await their
+    /// removal.
+    pub superseded_bytes: u64,
     /// Why the store takes no more writes, if so.
     pub latched: Option<String>,
     /// What the last flush or compaction met, until one succeeds.
     pub background_failure: Option<String>,
+    /// Every record through this one is in the archive, as far as is known.
+    pub archived_index: Option<Index>,
+    /// Backups made by policy since the store was opened.
+    pub backups_made: u64,
+    /// What the last backup by policy, or the archive, met, until one succeeds.
+    pub backup_failure: Option<String>,
     /// The keyspaces, by name.
     pub keyspaces: Vec<KeyspaceStatistics>,
 }
@@ -68,6 +96,22 @@ pub struct KeyspaceStatistics {
     pub filter_bytes: u64,
     /// Entries in segments, old versions and deletions included.
     pub segment_entries: u64,
+    /// Range deletions in segments, cut where they overlap.
+    pub range_deletes: u64,
+    /// Tables that a read may have to look at: memtables, runs of level 0, levels. What filters and bounds
+    /// leave of them is less.
+    pub read_amplification: usize,
+}
+
+impl KeyspaceStatistics {
+    /// Bytes in all levels for each byte in the last one that has any: what old versions and deletions
+    /// may take at most, give or take what is new; `None` without segments.
+    #[must_use]
+    pub fn space_amplification(&self) -> Option<f64> {
+        let last = *self.level_bytes.last()?;
+        let all: u64 = self.level_bytes.iter().sum();
+        (last > 0).then(|| all as f64 / last as f64)
+    }
 }
 
 impl Engine {
@@ -90,9 +134,22 @@ impl Engine {
             generations_waiting: self.generations.lock().len(),
             views,
             oldest_view,
-            write_delay_us: self.pressure.waited_us(),
+            activity: self
+                .metrics
+                .read(self.log.end_lsn().0.saturating_sub(self.log_begun_at.0)),
+            subscribers: self.pins.count(PinKind::Subscriber),
+            log_pinned: self.pins.lowest(self.log.first_index()),
+            log_first_index: self.log.first_index(),
+            superseded_bytes: self.garbage.lock().iter().map(|s| s.meta().bytes).sum(),
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
+            archived_index: self
+                .options
+                .archive
+                .as_ref()
+                .map(|_| self.archive.through()),
+            backups_made: self.backup_job.made(),
+            backup_failure: self.backup_job.failure().map(|error| error.to_string()),
             keyspaces: keyspaces.trees().map(of_tree).collect(),
         }
     }
@@ -100,7 +157,7 @@ impl Engine {
 
 fn of_tree(tree: &Arc<super::Tree>) -> KeyspaceStatistics {
     let state = tree.load();
-    let tables = || std::iter::once(&state.active).chain(&state.frozen);
+    let tables = || state.memtables();
     let used = state
         .levels
         .iter()
@@ -118,5 +175,15 @@ fn of_tree(tree: &Arc<super::Tree>) -> KeyspaceStatistics {
             .segments()
             .map(|(_, segment)| segment.meta().entries)
             .sum(),
+        range_deletes: state.segments().map(|(_, s)| s.meta().range_deletes).sum(),
+        read_amplification: 1
+            + state.frozen.len()
+            + state.level0_runs()
+            + state
+                .levels
+                .iter()
+                .skip(1)
+                .filter(|level| !level.is_empty())
+                .count(),
     }
 }

@@ -18,7 +18,7 @@ use crate::memtable::Memtable;
 use crate::operator::MergeOperators;
 use crate::options::KeyspaceOptions;
 use crate::segment::Segment;
-use crate::types::{Found, KeyspaceId, RangeDelete, SegmentNumber, Version};
+use crate::types::{Found, Index, KeyspaceId, RangeDelete, SegmentNumber, Version};
 
 /// Levels below level 0 at most; the last takes whatever comes.
 pub(crate) const LEVELS_MAX: usize = 7;
@@ -36,12 +36,30 @@ pub(crate) struct Tree {
     dropped: AtomicBool,
 }
 
+/// A table that takes no more writes and isn't in the manifest yet.
+#[derive(Clone, Debug)]
+pub(crate) enum Frozen {
+    Memtable(Arc<Memtable>),
+    /// What one record loaded: sorted and disjoint segments.
+    Loaded(Arc<Vec<Arc<Segment>>>),
+}
+
+impl Frozen {
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Memtable(one), Self::Memtable(other)) => Arc::ptr_eq(one, other),
+            (Self::Loaded(one), Self::Loaded(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
 /// The tables of a tree at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct TreeState {
     pub(crate) active: Arc<Memtable>,
     /// Newest first.
-    pub(crate) frozen: Vec<Arc<Memtable>>,
+    pub(crate) frozen: Vec<Frozen>,
     /// `levels[0]` newest first, its segments may overlap; the others sorted by key and disjoint.
     pub(crate) levels: Vec<Vec<Arc<Segment>>>,
 }
@@ -116,8 +134,18 @@ impl Tree {
 impl TreeState {
     /// The newest version of `key` that a reader at `at` may see; `None` also if a range deletion is newer.
     pub(crate) fn get(&self, key: &[u8], at: Version) -> Result<Option<Found>> {
-        for table in self.memtables() {
-            let (found, deleted) = (table.find(key, at), table.deleted(key, at));
+        let (found, deleted) = (self.active.find(key, at), self.active.deleted(key, at));
+        if found.is_some() || deleted.is_some() {
+            return Ok(unless_deleted(found, deleted));
+        }
+        for frozen in &self.frozen {
+            let (found, deleted) = match frozen {
+                Frozen::Memtable(table) => (table.find(key, at), table.deleted(key, at)),
+                Frozen::Loaded(segments) => match around(segments, key).next() {
+                    Some(segment) => (segment.get(key, at)?, None),
+                    None => (None, None),
+                },
+            };
             if found.is_some() || deleted.is_some() {
                 return Ok(unless_deleted(found, deleted));
             }
@@ -141,7 +169,32 @@ impl TreeState {
 
     /// The memtables, newest first.
     pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
-        std::iter::once(&self.active).chain(&self.frozen)
+        let frozen = self.frozen.iter().filter_map(|frozen| match frozen {
+            Frozen::Memtable(table) => Some(table),
+            Frozen::Loaded(_) => None,
+        });
+        std::iter::once(&self.active).chain(frozen)
+    }
+
+    /// What was loaded and isn't in a level yet, newest first.
+    pub(crate) fn loaded(&self) -> impl Iterator<Item = &Arc<Vec<Arc<Segment>>>> {
+        self.frozen.iter().filter_map(|frozen| match frozen {
+            Frozen::Memtable(_) => None,
+            Frozen::Loaded(segments) => Some(segments),
+        })
+    }
+
+    /// How many tables of level 0 a read may have to look at: what was loaded at once counts as one.
+    pub(crate) fn level0_runs(&self) -> usize {
+        let level0 = self.levels.first().map_or(&[][..], Vec::as_slice);
+        let mut last = Index(0);
+        let run = |segment: &&Arc<Segment>| {
+            let loaded_at = segment.meta().loaded_at;
+            let is_same = loaded_at > Index(0) && loaded_at == last;
+            last = loaded_at;
+            !is_same
+        };
+        level0.iter().filter(run).count()
     }
 
     /// Every range deletion of keys from `lower` on and below `upper`, from all tables.

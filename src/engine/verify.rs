@@ -57,16 +57,17 @@ pub fn verify(options: Options, mut progress: impl FnMut(VerifyProgress)) -> Res
             report.damage.push(damage);
         }
     }
+    match engine.lineage() {
+        Err(Error::Damaged(damage)) => report.damage.extend(damage),
+        lineage => drop(lineage?),
+    }
     let keyspaces = engine.keyspaces.load_full();
-    let segments: Vec<_> = keyspaces
-        .trees()
-        .flat_map(|tree| {
-            tree.load()
-                .segments()
-                .map(|(_, s)| s.clone())
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let mut segments = Vec::new();
+    for tree in keyspaces.trees() {
+        let state = tree.load();
+        segments.extend(state.segments().map(|(_, segment)| segment.clone()));
+        segments.extend(state.loaded().flat_map(|loaded| loaded.iter().cloned()));
+    }
     let bytes_total = report.bytes + segments.iter().map(|s| s.meta().bytes).sum::<u64>();
     let mut bytes_done = report.bytes;
     for segment in segments {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -59,6 +59,9 @@ struct Holders {
 pub(crate) struct Views {
     visible: AtomicU64,
     time_us: AtomicU64,
+    transactions: AtomicUsize,
+    /// A time that no loss of power takes back: that of a record that is durable.
+    durable_time_us: AtomicU64,
     held: Mutex<BTreeMap<Index, Holders>>,
 }
 
@@ -91,6 +94,11 @@ impl Views {
         self.visible.store(index.0, Ordering::Release);
     }
 
+    /// A record of this time, and all before it, are durable.
+    pub(crate) fn settle_time(&self, time_us: u64) {
+        self.durable_time_us.fetch_max(time_us, Ordering::AcqRel);
+    }
+
     /// Holds the newest visible point. The lock orders this against [`Views::boundaries`]: a compaction
     /// either sees this holder, or ran its cut at an index that is not above ours.
     pub(crate) fn hold(self: &Arc<Self>) -> HeldPoint {
@@ -103,6 +111,19 @@ impl Views {
         HeldPoint { views, point }
     }
 
+    /// Whether anybody may ask what has been written since it began.
+    #[inline]
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.transactions.load(Ordering::SeqCst) > 0
+    }
+
+    /// Holds the newest visible point for a transaction: from now on writes are remembered. One that was on
+    /// its way counts as forgotten, so the transaction may meet a conflict that is none.
+    pub(crate) fn begin_transaction(self: &Arc<Self>) -> OpenTransaction {
+        self.transactions.fetch_add(1, Ordering::SeqCst);
+        OpenTransaction(self.clone())
+    }
+
     /// What must stay readable from now on.
     pub(crate) fn boundaries(&self) -> Boundaries {
         let held = self.held.lock();
@@ -112,7 +133,10 @@ impl Views {
             indexes.push(visible.index);
         }
         let times = held.values().map(|holders| holders.time_us);
-        let time_us = times.fold(visible.time_us, u64::min);
+        let mut time_us = times.fold(visible.time_us, u64::min);
+        // A loss of power may take back the record whose time is visible: what expired only by that time
+        // lives again then.
+        time_us = time_us.min(self.durable_time_us.load(Ordering::Acquire));
         Boundaries { indexes, time_us }
     }
 
@@ -121,6 +145,16 @@ impl Views {
         let held = self.held.lock();
         let count = held.values().map(|holders| holders.count).sum();
         (count, held.keys().next().copied())
+    }
+}
+
+/// A transaction that isn't over.
+#[derive(Debug)]
+pub(crate) struct OpenTransaction(Arc<Views>);
+
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        self.0.transactions.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

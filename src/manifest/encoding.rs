@@ -236,7 +236,8 @@ fn read_keyspace(reader: &mut Reader<'_>) -> Option<KeyspaceState> {
     Some(keyspace)
 }
 
-fn put_segment(out: &mut Vec<u8>, level: u8, meta: &SegmentMeta) {
+/// Appends what there is to say of a segment, with its level.
+pub(crate) fn put_segment(out: &mut Vec<u8>, level: u8, meta: &SegmentMeta) {
     out.push(level);
     put_varint(out, meta.number.0);
     out.extend_from_slice(&meta.file_id.0.to_le_bytes());
@@ -250,9 +251,11 @@ fn put_segment(out: &mut Vec<u8>, level: u8, meta: &SegmentMeta) {
     out.push(meta.is_endless.into());
     put_varint(out, meta.smallest_index.0);
     put_varint(out, meta.largest_index.0);
+    put_varint(out, meta.loaded_at.0);
 }
 
-fn read_segment(reader: &mut Reader<'_>) -> Option<(u8, SegmentMeta)> {
+/// What [`put_segment`] has written.
+pub(crate) fn read_segment(reader: &mut Reader<'_>) -> Option<(u8, SegmentMeta)> {
     let level = reader.u8()?;
     let meta = SegmentMeta {
         number: SegmentNumber(reader.varint()?),
@@ -267,6 +270,7 @@ fn read_segment(reader: &mut Reader<'_>) -> Option<(u8, SegmentMeta)> {
         is_endless: read_bool(reader)?,
         smallest_index: Index(reader.varint()?),
         largest_index: Index(reader.varint()?),
+        loaded_at: Index(reader.varint()?),
     };
     Some((level, meta))
 }

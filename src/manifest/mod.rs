@@ -31,6 +31,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use encoding::{put_segment, read_segment};
 pub use format::Side;
 pub use inspect::{Inspected, Part, inspect, verify};
 pub use state::{Change, KeyspaceState, ManifestState};

@@ -98,6 +98,20 @@ pub enum Change {
 pub(super) type Why = String;
 
 impl ManifestState {
+    /// Its bytes, as they stand in a manifest.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        super::encoding::put_state(&mut out, self);
+        out
+    }
+
+    /// The state that `bytes` are, if they are exactly one and it makes sense.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        super::encoding::decode_state(bytes)
+    }
+
     /// This state with all of `changes` done, in their order; or why that makes no sense.
     /// Takes time and memory in proportion to the whole state.
     pub(super) fn with(&self, changes: &[Change]) -> Result<Self, Why> {

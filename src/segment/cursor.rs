@@ -15,7 +15,7 @@ use super::index::BlockIndex;
 use super::reader::Segment;
 use crate::cursor::Cursor;
 use crate::error::Result;
-use crate::types::{Entry, Version};
+use crate::types::{Entry, Index, Version};
 
 /// Blocks walked one after the other before a cursor reads ahead.
 const STEPS_BEFORE_READING_AHEAD: u32 = 2;
@@ -232,6 +232,20 @@ impl SegmentCursor {
         self.step(number, Direction::Backward)?;
         self.in_block(BlockCursor::seek_to_last).map(drop)
     }
+
+    /// [`Cursor::seek`] by the versions in the file.
+    fn seek_stored(&mut self, key: &[u8], version: Version) -> Result<()> {
+        let number = self.index()?.find(key, version);
+        if number >= self.blocks() {
+            self.block = None;
+            return Ok(());
+        }
+        self.enter(number)?;
+        if self.in_block(|place, block| place.seek(block, key, version))? {
+            return Ok(());
+        }
+        self.next_block()
+    }
 }
 
 impl Cursor for SegmentCursor {
@@ -252,16 +266,17 @@ impl Cursor for SegmentCursor {
     }
 
     fn seek(&mut self, key: &[u8], version: Version) -> Result<()> {
-        let number = self.index()?.find(key, version);
-        if number >= self.blocks() {
-            self.block = None;
+        let meta = self.segment.meta();
+        if meta.loaded_at > Index(0) {
+            // It has one version of each key: at or after this one, or before it.
+            let is_older = meta.loaded_at > version.index;
+            self.seek_stored(key, Version::MAX)?;
+            if is_older && self.entry().is_some_and(|entry| entry.key == key) {
+                self.next()?;
+            }
             return Ok(());
         }
-        self.enter(number)?;
-        if self.in_block(|place, block| place.seek(block, key, version))? {
-            return Ok(());
-        }
-        self.next_block()
+        self.seek_stored(key, version)
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
@@ -293,7 +308,9 @@ impl Cursor for SegmentCursor {
 
     #[inline]
     fn entry(&self) -> Option<Entry<'_>> {
-        self.place.entry(self.block.as_ref()?)
+        let entry = self.place.entry(self.block.as_ref()?)?;
+        let version = self.segment.meta().version(entry.version);
+        Some(Entry { version, ..entry })
     }
 
     fn value(&self) -> Bytes {

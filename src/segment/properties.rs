@@ -131,6 +131,10 @@ impl Properties {
         // Of a range deletion without an end nothing is largest, but something must stand there.
         meta.largest_key = largest.or(smallest).unwrap_or_default().to_vec();
         meta.is_endless = ranges().any(|range| range.to.is_none());
+        if meta.loaded_at > Index(0) {
+            (meta.smallest_index, meta.largest_index) = (meta.loaded_at, meta.loaded_at);
+            return;
+        }
         let indexes = || ranges().map(|range| range.version.index);
         meta.smallest_index = indexes().fold(self.smallest_index, Index::min);
         meta.largest_index = indexes().fold(self.largest_index, Index::max);

@@ -14,7 +14,7 @@ use super::index::BlockIndex;
 use super::open::{check_blocks, open_filter, open_index};
 use super::properties::Properties;
 use crate::error::Result;
-use crate::types::{Found, KeyspaceId, RangeDeletes, SegmentMeta, Version};
+use crate::types::{Found, Index, KeyspaceId, RangeDeletes, SegmentMeta, Version};
 
 /// A published segment, open for reading. Safe to share between threads; reads take no lock but the
 /// cache's.
@@ -164,6 +164,9 @@ impl Segment {
     /// # Errors
     /// What the disk answers, or damage.
     pub fn get(&self, key: &[u8], at: Version) -> Result<Option<Found>> {
+        if at.index < self.meta.loaded_at {
+            return Ok(None);
+        }
         if let Some(Pinned { index, filter }) = &self.pinned {
             return self.find(key, at, filter.as_deref(), || Ok(index));
         }
@@ -188,13 +191,14 @@ impl Segment {
         }
         let index = index()?;
         let index = index.as_ref();
+        let at = self.stored(at);
         let found = match index.extent(index.find(key, at)) {
             None => None,
             Some(place) => {
                 let block = self.block(place)?;
                 let found = self.checked(place, block.find(key, at))?;
                 found.map(|entry| Found {
-                    version: entry.version,
+                    version: self.meta.version(entry.version),
                     kind: entry.kind,
                     value: block.into_value(&entry),
                 })
@@ -204,6 +208,23 @@ impl Segment {
             self.cache.counters().false_pass(hash);
         }
         Ok(found)
+    }
+
+    /// The version in the file that is the newest which a reader of `version` may see.
+    #[inline]
+    pub(super) fn stored(&self, version: Version) -> Version {
+        match self.meta.loaded_at {
+            Index(0) => version,
+            _ => Version::MAX,
+        }
+    }
+
+    /// Gives a segment that was written before its record the record's index, and with it its versions.
+    #[must_use]
+    pub fn loaded_at(mut self, index: Index) -> Self {
+        self.meta.loaded_at = index;
+        self.properties.bound(&mut self.meta);
+        self
     }
 
     /// A cursor over all of it, placed nowhere. It keeps the segment open.

@@ -1,6 +1,6 @@
 //! What the manifest says of a segment and of a log file.
 
-use super::{FileId, Index, LogNumber, Lsn, SegmentNumber};
+use super::{FileId, Index, LogNumber, Lsn, SegmentNumber, Version};
 
 /// All that must be known of a segment before it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,9 +30,22 @@ pub struct SegmentMeta {
     pub smallest_index: Index,
     /// Highest index of a version.
     pub largest_index: Index,
+    /// If not 0: the record that loaded it whole, whose index all its versions have, whatever the file
+    /// says; it was written before that was known.
+    pub loaded_at: Index,
 }
 
 impl SegmentMeta {
+    /// The version of an entry that the file says has version `stored`.
+    #[inline]
+    #[must_use]
+    pub fn version(&self, stored: Version) -> Version {
+        match self.loaded_at {
+            Index(0) => stored,
+            index => Version { index, ..stored },
+        }
+    }
+
     /// Whether all that it says is of keys below `key`.
     #[must_use]
     pub fn is_before(&self, key: &[u8]) -> bool {

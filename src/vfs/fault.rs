@@ -245,6 +245,11 @@ impl Vfs for FaultVfs {
         self.simple(OperationKind::Rename, &what, |vfs| vfs.rename(from, to))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let what = format!("{} = {}", name(to), name(from));
+        self.simple(OperationKind::Link, &what, |vfs| vfs.link(from, to))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.simple(OperationKind::Remove, &name(path), |vfs| vfs.remove(path))
     }

@@ -4,6 +4,7 @@
 //! or a folder's names, to the disk; and [`MemoryVfs::crash`] gives the disk after a loss of power,
 //! which decides anew for every unsynced thing whether it got there.
 
+mod change;
 mod content;
 mod disk;
 mod inode;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use self::disk::{Disk, Name, normal};
+use self::change::{Name, normal};
+use self::disk::Disk;
 use super::{Access, DirEntry, File, FileSystem, Lock, Vfs};
 
 /// How much a simulated disk writes as a whole; a torn unit takes everything in it.
@@ -46,9 +48,9 @@ pub enum LostPages {
 /// What is durable, and what a loss of power does to the rest:
 /// - bytes and length of a file are durable once [`File::sync_data`] has returned; each unsynced
 ///   unit is kept, dropped or turned to garbage by itself, and so is a change of length;
-/// - creations, renames and removals are durable once [`Vfs::sync_dir`] has returned; until then
+/// - creations, links, renames and removals are durable once [`Vfs::sync_dir`] has returned; until then
 ///   either the first few survive or any of them do, a rename always as one;
-/// - folders are durable at once;
+/// - folders are durable at once; renaming one is a rename like any other;
 /// - [`Access::ReadDirect`] shows the durable bytes and length and nothing else.
 #[derive(Clone, Default)]
 pub struct MemoryVfs {
@@ -279,7 +281,15 @@ impl Vfs for MemoryVfs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.lock().rename(&Name::of(from)?, &Name::of(to)?)
+        let mut disk = self.disk.lock();
+        if disk.folders.contains_key(&normal(from)) {
+            return disk.rename_folder(&normal(from), &normal(to));
+        }
+        disk.rename(&Name::of(from)?, &Name::of(to)?)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.lock().add_link(&Name::of(from)?, &Name::of(to)?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

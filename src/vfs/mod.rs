@@ -2,7 +2,7 @@
 //!
 //! A third-party implementation must keep these rules, on which recovery stands:
 //! - a write is durable only after [`File::sync_data`] of that file has returned `Ok`;
-//! - creating, renaming or removing a name is durable only after [`Vfs::sync_dir`] of its folder;
+//! - creating, linking, renaming or removing a name is durable only after [`Vfs::sync_dir`] of its folder;
 //! - [`Vfs::rename`] replaces an existing target in one step;
 //! - an error from a sync means that what was written since the last good sync may be gone for good.
 //!
@@ -154,11 +154,23 @@ pub trait Vfs: Send + Sync + Debug {
     /// `NotFound`, `NotADirectory`, or whatever the disk answers.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Renames a file, replacing the target in one step.
+    /// Renames a file, replacing the target in one step; or a folder, with all that is in it, whose target
+    /// must be missing or an empty folder.
     ///
     /// # Errors
-    /// Whatever the disk answers.
+    /// `DirectoryNotEmpty`, or whatever the disk answers.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name (a hard link): both are the same bytes, and each stays when the other is
+    /// removed.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name is taken; `Unsupported`, `CrossesDevices`, `PermissionDenied` or
+    /// `TooManyLinks` where there is no such thing, and then a copy must do; or whatever the disk answers.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Removes a file. Those who have it open can go on reading it.
     ///

@@ -41,17 +41,21 @@ pub enum RecordKind {
     Truncate = 5,
     /// The last record of a file. Local: written by the log itself only.
     End = 6,
+    /// Segments that were written beforehand become part of the store; which ones is their reader's
+    /// business.
+    Load = 7,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Batch,
         Self::Catalog,
         Self::Noop,
         Self::Config,
         Self::Truncate,
         Self::End,
+        Self::Load,
     ];
 
     /// Reads the byte that stands for a kind.

@@ -5,6 +5,7 @@
 
 mod append;
 mod maintain;
+mod tail;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +15,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+pub use self::tail::LogTail;
+
 use crate::error::{Error, Result};
 use crate::types::{Index, LogFileMeta, LogNumber, Lsn, StoreId, Term};
 use crate::vfs::Lock;
@@ -21,7 +24,7 @@ use crate::vfs::Lock;
 use super::format::UNIT_BYTES;
 use super::identify::Job;
 use super::options::{LogAccess, LogReport, LogSetup};
-use super::reader::LogReader;
+use super::reader::{LogReader, Wanted};
 use super::recovery::{self, Hole};
 use super::timeline::Timeline;
 use super::writer::{Active, NewFile};
@@ -86,6 +89,14 @@ struct ViewFile {
     end: Lsn,
     /// The last index at its end.
     top: Index,
+}
+
+impl ViewFile {
+    /// Bytes of log in it.
+    fn bytes(&self) -> u64 {
+        let begin = self.meta.first_lsn.0 + UNIT_BYTES;
+        self.end.0.saturating_sub(begin)
+    }
 }
 
 impl fmt::Debug for Log {
@@ -221,14 +232,7 @@ impl Log {
     #[must_use]
     pub fn bytes_retained(&self) -> u64 {
         let view = self.view.lock();
-        let mut bytes = 0;
-        for file in &view.files {
-            bytes += file
-                .end
-                .0
-                .saturating_sub(file.meta.first_lsn.0 + UNIT_BYTES);
-        }
-        bytes
+        view.files.iter().map(ViewFile::bytes).sum()
     }
 
     /// Why the log takes no more writes, if a write or sync has failed.
@@ -250,11 +254,87 @@ impl Log {
         let view = self.view.lock();
         LogReader::new(
             &self.setup,
-            index,
-            view.timeline.clone(),
+            wanted(index, None),
+            &view.timeline,
             view.files.iter().map(|file| (file.meta.clone(), file.end)),
             Arc::clone(&view.holes),
         )
+    }
+
+    /// As [`Log::read_from`], but only what is durable (see [`Log::durable_lsn`]), and without ever waiting
+    /// for those who append and sync. `at` is where an earlier reader of this log stood when it had read
+    /// all before `index` ([`LogReader::position`]): then nothing is read in vain.
+    ///
+    /// # Errors
+    /// `Purged`, as [`Log::read_from`].
+    pub fn read_durable_from(&self, index: Index, at: Option<Lsn>) -> Result<LogReader> {
+        // What is durable was written before: the view knows of it.
+        let durable = self.durable_lsn();
+        let view = self.view.lock();
+        let files = view.files.iter();
+        LogReader::new(
+            &self.setup,
+            wanted(index, at),
+            &view.timeline,
+            files.map(|file| (file.meta.clone(), file.end.min(durable))),
+            Arc::clone(&view.holes),
+        )
+    }
+
+    /// A reader from `index` on that goes on behind the log's end, in its newest file; and that file, with
+    /// the log's end in it.
+    fn read_on_from(&self, index: Index) -> Result<(LogReader, Option<(LogFileMeta, Lsn)>)> {
+        let view = self.view.lock();
+        let newest = view.files.last();
+        let newest = newest.map(|file| (file.meta.clone(), file.end));
+        let end = newest.as_ref().map(|(_, end)| *end);
+        let wanted = Wanted {
+            index,
+            at: end.filter(|_| index > view.timeline.last()),
+            is_following: true,
+        };
+        let older = view.files.iter().rev().skip(1).rev();
+        let older = older.map(|file| (file.meta.clone(), file.end));
+        let files = older.chain(newest.iter().map(|(meta, _)| {
+            let capacity = Lsn(meta.first_lsn.0.saturating_add(meta.capacity));
+            (meta.clone(), capacity)
+        }));
+        let holes = Arc::clone(&view.holes);
+        let reader = LogReader::new(&self.setup, wanted, &view.timeline, files, holes)?;
+        Ok((reader, newest))
+    }
+
+    /// Bytes of log above a record, to about 64 KiB; counted as [`Log::bytes_retained`] does.
+    #[must_use]
+    pub fn bytes_above(&self, index: Index) -> u64 {
+        let view = self.view.lock();
+        if index >= view.timeline.last() {
+            return 0;
+        }
+        let start = view.timeline.start_for(index.next()).unwrap_or_default();
+        let files = view.files.iter();
+        files
+            .map(|file| file.bytes().min(file.end.0.saturating_sub(start.0)))
+            .sum()
+    }
+
+    /// The lowest index to purge before so that at most so many bytes of log are left, counted as
+    /// [`Log::bytes_retained`] does; 0 if there are no more than that. O(files).
+    #[must_use]
+    pub fn index_within(&self, bytes: u64) -> Index {
+        let durable = Lsn(self.durable.load(Ordering::Acquire));
+        let view = self.view.lock();
+        let mut left = bytes;
+        for file in view.files.iter().rev() {
+            match left.checked_sub(file.bytes()) {
+                Some(rest) => left = rest,
+                None => {
+                    let top = view.timeline.top_before(file.end, file.top, durable);
+                    return top.next();
+                }
+            }
+        }
+        Index(0)
     }
 
     /// Fails if a write or sync has failed before.
@@ -283,6 +363,15 @@ impl Log {
             return Err(Error::Closed);
         }
         self.check_latch()
+    }
+}
+
+fn wanted(index: Index, at: Option<Lsn>) -> Wanted {
+    let is_following = false;
+    Wanted {
+        index,
+        at,
+        is_following,
     }
 }
 

@@ -58,7 +58,7 @@ mod tests;
 
 pub use self::format::RecordKind;
 pub use self::inspect::{Inspected, InspectedUnit, inspect};
-pub use self::log::Log;
+pub use self::log::{Log, LogTail};
 pub use self::options::{
     DamagePolicy, FILE_BYTES_MAX, FILE_BYTES_MIN, GROUP_BYTES_MAX, LogAccess, LogOptions,
     LogRegistry, LogReport, LogSetup,

@@ -60,6 +60,17 @@ struct Part {
     to: Lsn,
 }
 
+/// Which records to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// From this one on.
+    pub index: Index,
+    /// A position that it doesn't lie before, if one is known.
+    pub at: Option<Lsn>,
+    /// Also those that come later: the newest file is read to its capacity.
+    pub is_following: bool,
+}
+
 /// Goes through the log as it was when [`super::Log::read_from`] was called, leaving out what was
 /// superseded. Later appends, truncations and purges don't disturb it (but for a file purged
 /// before the reader came to it).
@@ -78,6 +89,8 @@ pub struct LogReader {
     chunk_at: u64,
     /// The record before; unknown at the start and after a hole.
     last: Option<Option<Lsn>>,
+    /// Where the record that was returned last ends.
+    position: Option<Lsn>,
 }
 
 impl fmt::Debug for LogReader {
@@ -92,11 +105,12 @@ impl fmt::Debug for LogReader {
 impl LogReader {
     pub(super) fn new(
         setup: &LogSetup<'_>,
-        index: Index,
-        timeline: Timeline,
+        wanted: Wanted,
+        timeline: &Timeline,
         files: impl Iterator<Item = (LogFileMeta, Lsn)>,
         holes: Arc<[Hole]>,
     ) -> Result<Self> {
+        let Wanted { index, at, .. } = wanted;
         let tolerant = setup.damage == DamagePolicy::Tolerate;
         let first = timeline.first();
         if index < first && !tolerant && timeline.begun() && index.0 > 0 {
@@ -105,10 +119,10 @@ impl LogReader {
                 first,
             });
         }
-        let start = timeline.start_for(index);
+        let start = timeline.start_for(index).max(at);
         let mut parts = VecDeque::new();
         // Above the last record there is nothing to read, and damage below it is no matter.
-        let is_above = index > timeline.last() && !tolerant;
+        let is_above = index > timeline.last() && !tolerant && !wanted.is_following;
         for (meta, to) in files.filter(|_| !is_above) {
             let begin = Lsn(meta.first_lsn.0 + UNIT_BYTES);
             let from = start.map_or(begin, |start| start.max(begin));
@@ -135,7 +149,15 @@ impl LogReader {
             chunk_bytes: CHUNK_BYTES_MIN,
             chunk_at: 0,
             last: None,
+            position: at,
         })
+    }
+
+    /// Where the record that was returned last ends, or where the reader before this one stood: for
+    /// [`super::Log::read_durable_from`].
+    #[must_use]
+    pub fn position(&self) -> Option<Lsn> {
+        self.position
     }
 
     /// The next record; `None` at the end. After an error the same place is tried again.
@@ -173,9 +195,21 @@ impl LogReader {
                 && (self.tolerant || header.index >= self.first)
                 && self.timeline.counts(header.lsn, header.index);
             if counts {
+                self.position = Some(header.end());
                 return Ok(Some(record));
             }
         }
+    }
+
+    /// Where it looks for the next record; `None` at the end.
+    pub(super) fn front(&self) -> Option<Lsn> {
+        self.parts.front().map(|part| part.from)
+    }
+
+    /// What was read ahead is to be read again: it may have been written to since.
+    pub(super) fn read_again(&mut self) {
+        self.chunk = Bytes::new();
+        self.chunk_at = 0;
     }
 
     fn next_part(&mut self) {

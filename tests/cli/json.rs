@@ -27,6 +27,10 @@ fn every_command_speaks_json() {
     let put = one(&run("put", &["-e", "\\xff", "value"]));
     assert_eq!(put["key"]["base64"], "/w==");
     assert_eq!(put["value_bytes"], 5);
+    let watched = one(&run("watch", &[]));
+    assert_eq!(watched["index"], 1);
+    assert_eq!(watched["changes"][0]["operation"], "put");
+    assert_eq!(watched["changes"][0]["key"]["base64"], "/w==");
     assert_eq!(one(&run("get", &["-e", "\\xff"]))["value"], "value");
     run("put", &["k", "v"]);
     assert_eq!(one(&run("count", &[]))["count"], 2);

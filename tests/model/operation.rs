@@ -75,9 +75,11 @@ pub enum Operation {
     Sync,
     Flush,
     Compact(Pick, Side, Side),
+    /// Keyspace, keys, bytes of each value.
+    Load(Pick, Vec<Pick>, u32),
     Step(Job),
     /// Each job in this order until it finds nothing to do.
-    AllJobs([Job; 6]),
+    AllJobs([Job; 7]),
     AdvanceClock(u16),
     Get(Pick, Pick),
     /// Keyspace, bounds, and how the ends move.
@@ -90,8 +92,24 @@ pub enum Operation {
     HoldRange(Pick, Side, Side),
     AdvanceRange(Pick, Advance),
     LetRangeGo(Pick),
+    Begin,
+    TransactionGet(Pick, Pick, Pick),
+    TransactionRange(Pick, Pick, Side, Side, Vec<Advance>),
+    TransactionWrite(Pick, Change),
+    Savepoint(Pick),
+    RollBack(Pick),
+    Commit(Pick, Durability),
+    /// One read and one write, with nothing between.
+    Swap(Pick, Pick, bool),
     HoldKeyspace(Pick),
     UseHeldKeyspace(Pick),
+    /// From which record on, of all there ever were.
+    Subscribe(Pick),
+    /// As `Subscribe`, from the files alone.
+    Follow(Pick),
+    /// Which subscription, and how many records of it.
+    ReadFeed(Pick, u8),
+    LetFeedGo(Pick),
     CheckAll,
     OpenBeside,
     OpenTwice,
@@ -132,11 +150,11 @@ struct Generator {
 
 impl Generator {
     fn one(&self, rng: &mut SeededRng) -> Operation {
-        // Weights of: writes, catalog, jobs, reads, views and ranges held, going down.
+        // Weights of: writes, catalog, jobs, reads, views, ranges and feeds held, going down.
         let weights: [u64; 6] = match self.mix {
-            Mix::Everything => [45, 4, 20, 14, 14, 3],
-            Mix::Crashes => [55, 5, 20, 5, 3, 12],
-            Mix::Reads => [35, 3, 12, 25, 24, 1],
+            Mix::Everything => [45, 4, 20, 14, 20, 3],
+            Mix::Crashes => [55, 5, 20, 5, 14, 12],
+            Mix::Reads => [35, 3, 12, 25, 30, 1],
         };
         let mut drawn = rng.below(weights.iter().sum());
         let mut group = 0;
@@ -148,6 +166,10 @@ impl Generator {
             0 => self.write(rng),
             1 => catalog(rng),
             2 if rng.one_in(12) => Operation::Compact(pick(rng), self.side(rng), self.side(rng)),
+            2 if rng.one_in(16) => {
+                let keys = (0..rng.below(40)).map(|_| self.key(rng)).collect();
+                Operation::Load(pick(rng), keys, rng.below(self.bytes) as u32)
+            }
             2 => job(rng),
             3 => self.read(rng),
             4 => self.hold(rng),
@@ -219,15 +241,39 @@ impl Generator {
     }
 
     fn hold(&self, rng: &mut SeededRng) -> Operation {
-        match rng.below(16) {
+        match rng.below(38) {
+            24..38 => self.transaction(rng),
             0..3 => Operation::HoldView,
             3..6 => Operation::ReadView(pick(rng), pick(rng), self.side(rng), self.side(rng)),
             6 => Operation::LetViewGo(pick(rng)),
             7..9 => Operation::HoldRange(pick(rng), self.side(rng), self.side(rng)),
             9..13 => Operation::AdvanceRange(pick(rng), advance(rng)),
             13 => Operation::LetRangeGo(pick(rng)),
+            16 => Operation::Subscribe(pick(rng)),
+            17 if rng.one_in(2) => Operation::Subscribe(pick(rng)),
+            17 => Operation::Follow(pick(rng)),
+            18..21 => Operation::ReadFeed(pick(rng), rng.below(12) as u8),
+            21..23 => Operation::ReadFeed(pick(rng), u8::MAX),
+            23 => Operation::LetFeedGo(pick(rng)),
             14 => Operation::HoldKeyspace(pick(rng)),
             _ => Operation::UseHeldKeyspace(pick(rng)),
+        }
+    }
+
+    fn transaction(&self, rng: &mut SeededRng) -> Operation {
+        match rng.below(14) {
+            0..2 => Operation::Begin,
+            2..4 => Operation::TransactionGet(pick(rng), pick(rng), self.key(rng)),
+            4..6 => {
+                let moves = (0..rng.below(4)).map(|_| advance(rng)).collect();
+                let (lower, upper) = (self.side(rng), self.side(rng));
+                Operation::TransactionRange(pick(rng), pick(rng), lower, upper, moves)
+            }
+            6..9 => Operation::TransactionWrite(pick(rng), self.change(rng)),
+            9 => Operation::Savepoint(pick(rng)),
+            10 => Operation::RollBack(pick(rng)),
+            11 => Operation::Swap(pick(rng), self.key(rng), rng.one_in(2)),
+            _ => Operation::Commit(pick(rng), durability(rng)),
         }
     }
 }

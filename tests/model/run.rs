@@ -1,6 +1,6 @@
 //! Does a run's operations on the store and on the model, and compares.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use kintsu::testing::TearUnit;
@@ -9,9 +9,11 @@ use kintsu::{Durability, Error, Keyspace, Options, Range, ReadView, Result};
 use crate::operation::{Advance, Change, Down, KEYS, NAMES, Operation, Pick, Side, What};
 use crate::support::check::{self, Survived};
 use crate::support::driver::Driver;
+use crate::support::feeds::{FeedCounts, Feeds};
 use crate::support::model::{self, Effect, Pair};
 use crate::support::store::{Machine, varied};
 use crate::support::workload::value;
+use crate::transaction::HeldTransaction;
 
 /// How often what was done.
 #[derive(Clone, Debug, Default)]
@@ -20,10 +22,13 @@ pub struct Counts {
     operations: u64,
     records: u64,
     reads: u64,
+    commits: u64,
+    conflicts: u64,
     reopened: u64,
     power_lost: u64,
     records_lost: u64,
     flushes_and_compactions: u64,
+    feeds: FeedCounts,
 }
 
 impl Counts {
@@ -32,10 +37,13 @@ impl Counts {
         self.operations += other.operations;
         self.records += other.records;
         self.reads += other.reads;
+        self.commits += other.commits;
+        self.conflicts += other.conflicts;
         self.reopened += other.reopened;
         self.power_lost += other.power_lost;
         self.records_lost += other.records_lost;
         self.flushes_and_compactions += other.flushes_and_compactions;
+        self.feeds.add(&other.feeds);
     }
 }
 
@@ -51,6 +59,8 @@ pub struct Run {
     views: Vec<ReadView>,
     ranges: Vec<Held>,
     keyspaces: Vec<Keyspace>,
+    transactions: Vec<HeldTransaction>,
+    feeds: Feeds,
     /// What the disk will be like once the power has failed, if that is to happen.
     cut: Option<(u64, TearUnit)>,
     written: u64,
@@ -66,6 +76,8 @@ impl Run {
             views: Vec::new(),
             ranges: Vec::new(),
             keyspaces: Vec::new(),
+            transactions: Vec::new(),
+            feeds: Feeds::default(),
             cut: None,
             written: 0,
             counts: Counts {
@@ -85,6 +97,7 @@ impl Run {
             self.lose_power(1, TearUnit::Sector);
         }
         self.go_down(Down::Close);
+        self.counts.feeds = self.feeds.counts.clone();
         self.counts.records = self.driver.model.last + self.counts.records_lost;
         self.counts
     }
@@ -125,6 +138,7 @@ impl Run {
             Operation::Drop(pick) => self.drop_keyspace(*pick)?,
             Operation::Sync => self.driver.sync()?,
             Operation::Flush => self.driver.flush()?,
+            Operation::Load(keyspace, keys, bytes) => self.load(*keyspace, keys, *bytes)?,
             Operation::Compact(keyspace, lower, upper) => {
                 self.compact(*keyspace, *lower, *upper)?
             }
@@ -221,6 +235,21 @@ impl Run {
         live[at]
     }
 
+    fn load(&mut self, keyspace: Pick, keys: &[Pick], bytes: u32) -> Result<()> {
+        let place = self.live(keyspace);
+        let keys: BTreeSet<Vec<u8>> = keys.iter().map(|key| key_of(*key)).collect();
+        let changes = keys.into_iter().map(|key| {
+            self.written += 1;
+            model::Change {
+                keyspace: place,
+                key,
+                effect: Effect::Put(value(self.written, bytes as usize)),
+            }
+        });
+        let changes = changes.collect();
+        self.driver.load(changes)
+    }
+
     fn compact(&mut self, keyspace: Pick, lower: Side, upper: Side) -> Result<()> {
         let place = self.live(keyspace);
         let bounds = (lower.bound(key_of), upper.bound(key_of));
@@ -308,9 +337,105 @@ impl Run {
                 self.keyspaces.push(keyspace);
             }
             Operation::UseHeldKeyspace(pick) => self.use_held(*pick)?,
+            other => self.transact(other)?,
+        }
+        Ok(())
+    }
+
+    fn transact(&mut self, operation: &Operation) -> Result<()> {
+        match operation {
+            Operation::Begin => {
+                let held = HeldTransaction::begin(&self.driver)?;
+                self.transactions.push(held);
+            }
+            Operation::TransactionGet(transaction, keyspace, key) => {
+                let (place, key) = (self.live(*keyspace), key_of(*key));
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.get(&self.driver, place, &key)?;
+                }
+            }
+            Operation::TransactionRange(transaction, keyspace, lower, upper, moves) => {
+                let place = self.live(*keyspace);
+                let bounds = (lower.bound(key_of), upper.bound(key_of));
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.range(&self.driver, place, bounds, moves)?;
+                }
+            }
+            Operation::TransactionWrite(transaction, change) => {
+                let change = self.change(change);
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.write(&self.driver, change)?;
+                }
+            }
+            Operation::Savepoint(transaction) => {
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.savepoint();
+                }
+            }
+            Operation::RollBack(transaction) => {
+                if let Some(held) = pick_one(&mut self.transactions, *transaction) {
+                    held.roll_back();
+                }
+            }
+            Operation::Commit(transaction, durability) => {
+                if let Some(held) = take_one(&mut self.transactions, *transaction) {
+                    let committed = held.commit(&mut self.driver, *durability)?;
+                    self.counts.commits += u64::from(committed);
+                    self.counts.conflicts += u64::from(!committed);
+                }
+            }
+            Operation::Swap(keyspace, key, expected) => self.swap(*keyspace, *key, *expected)?,
+            Operation::Subscribe(pick) => {
+                self.feeds
+                    .begin(self.driver.db(), &self.driver.model, (*pick).into())?;
+            }
+            Operation::Follow(pick) => {
+                let options = self.driver.options();
+                let model = &self.driver.model;
+                self.feeds.follow(&options, model, (*pick).into())?;
+            }
+            Operation::ReadFeed(pick, records) => {
+                let model = &mut self.driver.model;
+                self.feeds.read(model, (*pick).into(), *records)?;
+            }
+            Operation::LetFeedGo(pick) => self.feeds.let_go((*pick).into()),
             other => panic!("{other:?} is done elsewhere"),
         }
         Ok(())
+    }
+
+    /// Swaps what is there, or tries to swap what isn't.
+    fn swap(&mut self, keyspace: Pick, key: Pick, expected: bool) -> Result<()> {
+        self.written += 1;
+        let (place, key) = (self.live(keyspace), key_of(key));
+        let new = value(self.written, 20);
+        // What waits in the queue comes first, and may have changed it.
+        self.driver.step_all(kintsu::Job::Commit)?;
+        let found = self.driver.model.get(place, &key, self.driver.model.last);
+        let wanted = match expected {
+            true => found.clone(),
+            false => Some(b"something else".to_vec()),
+        };
+        let keyspace = self.keyspace(place)?;
+        let outcome = keyspace.compare_and_swap(&key, wanted.as_ref(), Some(&new));
+        let change = model::Change {
+            keyspace: place,
+            key,
+            effect: Effect::Put(new),
+        };
+        match outcome {
+            Ok(Err(other)) => {
+                assert!(!expected);
+                assert!(other.as_deref() == found.as_deref());
+                Ok(())
+            }
+            outcome => {
+                assert!(expected || outcome.is_err());
+                let outcome = outcome.map(drop);
+                let record = model::Record::Batch(vec![change]);
+                self.driver.note(record, Durability::Disk, outcome)
+            }
+        }
     }
 
     fn get(&self, keyspace: Pick, key: Pick) -> Result<()> {
@@ -474,6 +599,7 @@ impl Run {
                 steps: 255,
             })?;
         }
+        self.feeds.end(&mut self.driver.model)?;
         self.forget_handles();
         Ok(())
     }
@@ -503,6 +629,7 @@ impl Run {
             survived = Survived::PowerLoss;
         }
         self.counts.reopened += 1;
+        self.feeds.resume(self.driver.db(), &self.driver.model);
         self.counts.records_lost += before.saturating_sub(self.driver.model.last);
     }
 
@@ -510,6 +637,8 @@ impl Run {
         self.ranges.clear();
         self.views.clear();
         self.keyspaces.clear();
+        self.transactions.clear();
+        self.feeds.remember();
     }
 }
 

@@ -56,14 +56,14 @@ pub fn whole(db: &Db, model: &Model) -> Result<()> {
         let keyspace = db.keyspace(&model.keyspaces[place].name)?;
         keyspace_at(&view, &keyspace, model, place, at)?;
         for key in model.known_keys(place) {
-            let found = keyspace.get(key)?;
-            assert_eq!(
-                found.as_deref().map(tag),
-                model.get(place, key, at).as_deref().map(tag),
-                "get of {key:?} in {}",
-                keyspace.name()
-            );
-            assert!(found.as_deref() == model.get(place, key, at).as_deref());
+            let (found, expected) = (keyspace.get(key)?, model.get(place, key, at));
+            if found.as_deref() != expected.as_deref() {
+                let (found, expected) = (found.as_deref().map(tag), expected.as_deref().map(tag));
+                panic!(
+                    "{found:?} instead of {expected:?}: {key:?} in {}",
+                    keyspace.name()
+                );
+            }
         }
     }
     Ok(())

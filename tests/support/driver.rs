@@ -153,6 +153,27 @@ impl Driver {
         self.note(Record::Batch(vec![change]), Durability::Disk, outcome)
     }
 
+    /// Loads ascending keys into a keyspace.
+    pub fn load(&mut self, changes: Vec<Change>) -> Result<()> {
+        let place = changes.first().map_or(0, |change| change.keyspace);
+        let keyspace = self.db().keyspace(&self.model.keyspaces[place].name)?;
+        let load = || -> Result<()> {
+            let mut load = keyspace.bulk_load()?;
+            for change in &changes {
+                let Effect::Put(value) = &change.effect else {
+                    panic!("{change:?} can't be loaded");
+                };
+                load.add(&change.key, value)?;
+            }
+            load.commit().map(drop)
+        };
+        let outcome = load();
+        if changes.is_empty() {
+            return outcome;
+        }
+        self.note(Record::Load(changes), Durability::Disk, outcome)
+    }
+
     /// Notes how a write went that was taken through with all that waited before it.
     pub fn note(
         &mut self,
@@ -272,11 +293,11 @@ impl Driver {
     }
 }
 
-fn after(us: u64) -> Duration {
+pub fn after(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
-fn range<'a>(from: &'a [u8], to: &'a Option<Vec<u8>>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+pub fn range<'a>(from: &'a [u8], to: &'a Option<Vec<u8>>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
     let to = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
     (Bound::Included(from), to)
 }

@@ -8,8 +8,10 @@
     reason = "this is test code that clippy doesn't see as such"
 )]
 
+pub mod backup;
 pub mod check;
 pub mod driver;
+pub mod feeds;
 pub mod model;
 pub mod store;
 pub mod workload;

@@ -36,6 +36,8 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     Batch(Vec<Change>),
+    /// Puts of ascending keys in one keyspace.
+    Load(Vec<Change>),
     Create(String),
     Drop(usize),
 }
@@ -70,6 +72,8 @@ pub struct Model {
     pub clock_us: u64,
     /// The time of each record; of 0, which is none, as well.
     times: Vec<u64>,
+    /// Every record, the first one at 0.
+    pub records: Vec<Record>,
 }
 
 impl Default for Model {
@@ -88,6 +92,7 @@ impl Default for Model {
             maybe: Vec::new(),
             clock_us: 0,
             times: vec![0],
+            records: Vec::new(),
         }
     }
 }
@@ -127,12 +132,25 @@ impl Model {
         }
     }
 
+    /// Record `index` has been shown to a subscriber: it stays, and so does all before it.
+    pub fn shown(&mut self, index: u64) {
+        assert!(index <= self.last, "record {index} was never written");
+        self.process = self.process.max(index);
+        self.disk = self.disk.max(index);
+    }
+
+    /// A record and its time.
+    pub fn record(&self, index: u64) -> (&Record, u64) {
+        (&self.records[index as usize - 1], self.time(index))
+    }
+
     fn apply(&mut self, record: &Record, time_us: u64) {
         self.last += 1;
         self.times.push(time_us);
+        self.records.push(record.clone());
         let index = self.last;
         match record {
-            Record::Batch(changes) => {
+            Record::Batch(changes) | Record::Load(changes) => {
                 for change in changes {
                     self.keyspaces[change.keyspace].change(index, change);
                 }
@@ -169,6 +187,7 @@ impl Model {
         }
         self.last = last;
         self.times.truncate(last as usize + 1);
+        self.records.truncate(last as usize);
         self.process = last;
         self.disk = last;
     }

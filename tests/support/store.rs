@@ -44,8 +44,13 @@ impl Machine {
     }
 
     pub fn options(&self) -> Options {
+        self.options_at(FOLDER)
+    }
+
+    /// For a store in another folder of the same disk.
+    pub fn options_at(&self, folder: &str) -> Options {
         let vfs: Arc<dyn Vfs> = Arc::new(self.faults.clone());
-        tiny(vfs)
+        tiny_at(folder, vfs)
             .clock(self.clock.clone())
             .entropy(self.entropy.clone())
     }
@@ -74,7 +79,11 @@ pub fn path(name: &str) -> String {
 
 /// The smallest limits allowed, jobs stepped by the test.
 pub fn tiny(vfs: Arc<dyn Vfs>) -> Options {
-    Options::new(FOLDER)
+    tiny_at(FOLDER, vfs)
+}
+
+fn tiny_at(folder: &str, vfs: Arc<dyn Vfs>) -> Options {
+    Options::new(folder)
         .vfs(vfs)
         .background(Background::Manual)
         .write_buffer_bytes(64 << 10)
@@ -111,6 +120,9 @@ pub fn varied(options: Options, seed: u64) -> Options {
     let mut rng = SeededRng::new(seed ^ 0x0b71_0e5a);
     let mut pick = |choices: &[u64]| *rng.pick(choices).unwrap();
     let compact = pick(&[2, 2, 3, 4]);
+    // The first is too little for anybody, the last holds all that a run writes.
+    let retained_max = pick(&[0, 200 << 10, 1 << 30]);
+    let retained_min = pick(&[0, 0, 100 << 10, 1 << 30]).min(retained_max);
     options
         .log_file_bytes(pick(&[64 << 10, 64 << 10, 100_000, 256 << 10]))
         .log_bytes_before_flush(pick(&[64 << 10, 64 << 10, 128 << 10]))
@@ -123,6 +135,8 @@ pub fn varied(options: Options, seed: u64) -> Options {
         .level_base_bytes(pick(&[4 << 10, 8 << 10, 32 << 10]))
         .level0_segments_compact(compact as usize)
         .level0_segments_stop((compact + pick(&[1, 2, 6])) as usize)
+        .log_retained_bytes_max(retained_max)
+        .log_retained_bytes_min(retained_min)
         .default_keyspace(default_keyspace(Compression::new(
             codec(pick(CODECS)),
             codec(pick(CODECS)),

@@ -6,6 +6,7 @@ use kintsu::{Durability, Error, Job, Result};
 
 use super::check::Survived;
 use super::driver::Driver;
+use super::feeds;
 use super::model::{Change, Effect};
 
 /// One thing that a program does with its store.
@@ -19,6 +20,11 @@ pub enum Step {
     Batch(usize, Durability),
     /// As `Batch`, to wait in the queue.
     Submit(usize, Durability),
+    /// One batch over all keyspaces of merges, a value that expires soon, and the deletion of a range.
+    Effects(Durability),
+    /// A bulk load of so many keys into each keyspace.
+    Load(u64),
+    CompactRange,
     Create(&'static str),
     Drop(&'static str),
     Sync,
@@ -27,6 +33,8 @@ pub enum Step {
     Job(Job),
     All(Job),
     Check,
+    /// Reads the change feed, as far back as there is log.
+    Feed,
     Close,
     /// Drops the store without closing it.
     LetGo,
@@ -42,6 +50,7 @@ pub const EVERYTHING: &[Step] = &[
     Put("b", 300, Disk),
     Put("c", 10, Buffered),
     Put("d", 10, Process),
+    Feed,
     Put("e", 10, Buffered),
     Sync,
     Advance(20),
@@ -66,7 +75,14 @@ pub const EVERYTHING: &[Step] = &[
     Put("j", 30_000, Disk),
     Flush,
     Check,
+    Effects(Buffered),
+    Load(30),
+    Effects(Disk),
     Put("b", 200, Disk),
+    Flush,
+    Load(10),
+    CompactRange,
+    Effects(Process),
     Delete("c", Disk),
     Batch(100, Buffered),
     Flush,
@@ -79,6 +95,8 @@ pub const EVERYTHING: &[Step] = &[
     Batch(40, Process),
     Flush,
     All(Job::Compact),
+    Put("l", 10, Buffered),
+    Feed,
     Put("l", 10, Disk),
     All(Job::Reclaim),
     Close,
@@ -111,6 +129,7 @@ pub const EVERYTHING: &[Step] = &[
     All(Job::Compact),
     All(Job::Reclaim),
     Put("t", 10, Process),
+    Feed,
     Check,
 ];
 
@@ -119,7 +138,7 @@ pub const EVERYTHING: &[Step] = &[
 const AFTERWARDS: &[Step] = &[
     Put("x", 10, Disk),
     Batch(20, Buffered),
-    Sync,
+    Feed,
     Job(Job::PrepareLog),
     Flush,
     Delete("x", Process),
@@ -175,13 +194,66 @@ impl Driver {
             Drop(name) if self.model.find(name).is_none() => {}
             Create(name) => return self.create_keyspace(name),
             Drop(name) => return self.drop_keyspace(name),
+            Effects(durability) => return self.write(self.effects(), durability),
+            Load(count) => return self.load_everywhere(count),
+            CompactRange => return self.compact_everywhere(),
             Sync => return self.sync(),
             Flush => return self.flush(),
             Job(job) => return self.step(job).map(drop),
             All(job) => return self.step_all(job),
             Check => return self.check(),
+            Feed => return feeds::read_all(self),
             Close => return self.close(),
             LetGo => self.let_go(),
+        }
+        Ok(())
+    }
+
+    fn effects(&self) -> Vec<Change> {
+        let number = self.model.last + 1;
+        let mut changes = Vec::new();
+        let mut add = |keyspace, key: &str, effect| {
+            let key = key.as_bytes().to_vec();
+            changes.push(Change {
+                keyspace,
+                key,
+                effect,
+            });
+        };
+        for place in self.model.live(self.model.last) {
+            let merge = || Effect::Merge(format!("+{number}").into_bytes());
+            add(place, "merged", merge());
+            add(place, "twice", merge());
+            add(
+                place,
+                "expiring",
+                Effect::PutExpiring(5_000, value(number, 9)),
+            );
+            add(
+                place,
+                "batch 2",
+                Effect::DeleteTo(Some(b"load 05".to_vec())),
+            );
+            add(place, "batch 3", merge());
+            add(place, "merged", merge());
+        }
+        changes
+    }
+
+    fn load_everywhere(&mut self, count: u64) -> Result<()> {
+        for place in self.model.live(self.model.last) {
+            let number = self.model.last + 1;
+            let put = |at| change(place, &format!("load {at:02}"), Some(value(number, 200)));
+            self.load((0..count).map(put).collect())?;
+        }
+        Ok(())
+    }
+
+    fn compact_everywhere(&mut self) -> Result<()> {
+        for place in self.model.live(self.model.last) {
+            let keyspace = self.db().keyspace(&self.model.keyspaces[place].name)?;
+            keyspace.compact_range(..)?;
+            self.model.promise(Durability::Disk);
         }
         Ok(())
     }

@@ -76,6 +76,12 @@ impl Model {
         self.maybe.push(record);
     }
 
+    /// What a record does.
+    pub fn record(&self, index: u64) -> Option<&Record> {
+        self.records
+            .get(usize::try_from(index).ok()?.checked_sub(1)?)
+    }
+
     /// The lowest record that a store can end with after the process has died.
     pub fn process(&self) -> u64 {
         self.process

@@ -1,6 +1,7 @@
 //! Does a run's operations on the store and on the model.
 
 mod end;
+mod feed;
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -151,6 +152,7 @@ impl Run {
                 self.inject(input);
                 Ok(())
             }
+            29 => self.read_feed(input),
             _ => {
                 self.go_down(input);
                 self.open_after(input);

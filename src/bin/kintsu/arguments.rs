@@ -5,8 +5,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completions, count, delete, demo, export, get, keyspaces, load, log, manifest, put, salvage,
-    scan, segments, stat, verify,
+    backup, bench, compact, completions, count, delete, demo, export, get, keyspaces, load, log,
+    manifest, put, restore, salvage, scan, segments, snapshot, stat, verify, watch,
 };
 
 const AFTER_HELP: &str = "\
@@ -54,6 +54,8 @@ pub enum Command {
     Load(load::Arguments),
     /// Write the store's content as TSV, JSON lines or a folder of files
     Export(export::Arguments),
+    /// Write what is done to the store, record by record, as its log says
+    Watch(watch::Arguments),
     /// List, create or drop keyspaces
     Keyspaces(keyspaces::Arguments),
     /// Show what the store is made of, and what opening it took
@@ -62,6 +64,16 @@ pub enum Command {
     Verify(verify::Arguments),
     /// Copy what is readable of a damaged store into a new one
     Salvage(salvage::Arguments),
+    /// Compact a range, or all, of a keyspace
+    Compact(compact::Arguments),
+    /// Measure how fast a new store is here, with latencies
+    Bench(bench::Arguments),
+    /// Make a folder that is a store with what this one holds, sharing its segments
+    Snapshot(snapshot::Arguments),
+    /// Back the store up to a repository, incrementally; list, prune or verify the backups there
+    Backup(backup::Arguments),
+    /// Make a store from a backup repository: the newest state, or as it was at a record or a moment
+    Restore(restore::Arguments),
     /// Show the log as it is on disk, damaged or not
     Log(log::Arguments),
     /// Show the segments as they are on disk, damaged or not

@@ -7,6 +7,7 @@ mod console;
 mod escape;
 mod failure;
 mod format;
+mod moment;
 mod progress;
 mod store;
 mod text;

@@ -72,13 +72,18 @@ pub struct RangeArguments {
 impl RangeArguments {
     /// The keys and values asked for.
     pub fn open(&self, db: &Db) -> Outcome<Range> {
+        let bounds = self.bounds()?;
+        Ok(db.keyspace(&self.keyspace.keyspace)?.range(bounds)?)
+    }
+
+    /// The bounds asked for.
+    pub fn bounds(&self) -> Outcome<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
         let argument = |key: &Option<OsString>| match key {
             Some(key) => self.escaped.bytes(key).map(Some),
             None => Ok(None),
         };
         let (from, to) = (argument(&self.from)?, argument(&self.to)?);
-        let bounds = bounds(from, to, argument(&self.prefix)?);
-        Ok(db.keyspace(&self.keyspace.keyspace)?.range(bounds)?)
+        Ok(bounds(from, to, argument(&self.prefix)?))
     }
 }
 

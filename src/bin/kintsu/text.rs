@@ -62,6 +62,29 @@ pub fn per_second(amount: u64, time: Duration) -> u64 {
     (amount as f64 / seconds) as u64
 }
 
+/// Microseconds since 1970 as `2024-02-29T12:34:56.000789Z`; a time after the year 9999 as the bare number.
+pub fn time(us: u64) -> String {
+    let (days, within) = (us / 86_400_000_000, us % 86_400_000_000);
+    let (hour, minute) = (within / 3_600_000_000, within / 60_000_000 % 60);
+    let (second, fraction) = (within / 1_000_000 % 60, within % 1_000_000);
+    // Years that begin in March have their leap day at the end; 400 of them have 146,097 days.
+    let from_march = days + 719_468;
+    let (era, day) = (from_march / 146_097, from_march % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = match month {
+        0..10 => (month + 3, 0),
+        _ => (month - 9, 1),
+    };
+    let year = era * 400 + year + next_year;
+    if year > 9999 {
+        return us.to_string();
+    }
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:06}Z")
+}
+
 /// `1 key`, `2 keys`.
 pub fn plural(number: u64, noun: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
@@ -71,6 +94,24 @@ pub fn plural(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_told_by_the_calendar() {
+        for (seconds, told) in [
+            (0, "1970-01-01T00:00:00.000007Z"),
+            (951_782_399, "2000-02-28T23:59:59.000007Z"),
+            (951_782_400, "2000-02-29T00:00:00.000007Z"),
+            (951_868_800, "2000-03-01T00:00:00.000007Z"),
+            (1_709_210_096, "2024-02-29T12:34:56.000007Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000007Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000007Z"),
+            (253_402_300_799, "9999-12-31T23:59:59.000007Z"),
+            (253_402_300_800, "253402300800000007"),
+        ] {
+            assert_eq!(time(seconds * 1_000_000 + 7), told);
+        }
+        assert_eq!(time(u64::MAX), u64::MAX.to_string());
+    }
 
     #[test]
     fn numbers_read_well() {

@@ -25,7 +25,7 @@ impl Expiry {
     }
 
     /// When that is, for a record of this time.
-    fn at(self, time_us: u64) -> u64 {
+    pub(crate) fn at(self, time_us: u64) -> u64 {
         match self {
             Self::After(us) => time_us.saturating_add(us),
             Self::At(us) => us,

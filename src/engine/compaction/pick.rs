@@ -65,8 +65,8 @@ impl Engine {
 
 impl Choice<'_> {
     fn pick(&self) -> Option<Pick> {
-        let level0 = self.state.levels.first()?;
-        let level0_score = level0.len() as f64 / self.engine.options.level0_segments_compact as f64;
+        let level0 = self.state.level0_runs();
+        let level0_score = level0 as f64 / self.engine.options.level0_segments_compact as f64;
         let mut best = (level0_score >= 1.0)
             .then(|| self.level0(level0_score))
             .flatten();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::engine::batch::{Operations, TableWrite};
+use crate::engine::load::LoadOperation;
 use crate::engine::replay::{Ground, malformed, missing};
 use crate::error::Result;
 use crate::memtable::Bulk;
@@ -21,12 +22,21 @@ pub(super) struct Written {
     covered: Index,
 }
 
+/// A record that loads segments.
+pub(super) struct LoadRecord {
+    pub(super) index: Index,
+    pub(super) time_us: u64,
+    pub(super) operation: LoadOperation,
+}
+
 /// A part of the log, read.
 #[derive(Default)]
 pub(super) struct Part {
     pub(super) records: u64,
     /// Changes of the catalog that the manifest doesn't have yet.
     pub(super) catalog: Vec<(Index, Bytes)>,
+    /// The first record that loads segments, if there is one: nothing behind it was read.
+    pub(super) load: Option<LoadRecord>,
     pub(super) written: BTreeMap<KeyspaceId, Written>,
 }
 
@@ -34,9 +44,11 @@ impl Part {
     /// Reads from `first` up to before `end`, checking that no record is missing, and
     /// sorts what there is.
     ///
+    /// Ends with the first record that loads segments.
+    ///
     /// # Errors
     /// Damage, above all a record that isn't there; whatever the disk answers.
-    pub(super) fn read(ground: &Ground<'_>, log: &Log, first: Index, end: Index) -> Result<Self> {
+    pub(super) fn read(ground: &Ground, log: &Log, first: Index, end: Index) -> Result<Self> {
         let mut part = Self::default();
         let mut reader = log.read_from(first)?;
         let mut expected = first;
@@ -45,7 +57,7 @@ impl Part {
             let index = next.as_ref().map(|record| record.index);
             let reached = index.map_or(end, |index| index.min(end));
             if reached > expected {
-                missing(ground.options, expected, Index(reached.0 - 1))?;
+                missing(&ground.options, expected, Index(reached.0 - 1))?;
             }
             let Some(record) = next.filter(|record| record.index < end) else {
                 break;
@@ -61,6 +73,19 @@ impl Part {
                     let payload = Bytes::copy_from_slice(&record.payload);
                     part.catalog.push((record.index, payload));
                 }
+                RecordKind::Load => {
+                    let operation = LoadOperation::decode(&record.payload);
+                    let operation =
+                        operation.ok_or_else(|| malformed(&ground.options, record.index))?;
+                    if record.index > ground.covered(operation.keyspace) {
+                        part.load = Some(LoadRecord {
+                            index: record.index,
+                            time_us: record.time_us,
+                            operation,
+                        });
+                        break;
+                    }
+                }
                 _ => {}
             }
         }
@@ -70,17 +95,11 @@ impl Part {
         Ok(part)
     }
 
-    fn push(
-        &mut self,
-        ground: &Ground<'_>,
-        index: Index,
-        time_us: u64,
-        payload: &[u8],
-    ) -> Result<()> {
+    fn push(&mut self, ground: &Ground, index: Index, time_us: u64, payload: &[u8]) -> Result<()> {
         let mut scratch = Vec::new();
         let mut last: Option<(KeyspaceId, &mut Written)> = None;
         for (position, operation) in (0..).zip(Operations::new(payload)) {
-            let operation = operation.map_err(|_| malformed(ground.options, index))?;
+            let operation = operation.map_err(|_| malformed(&ground.options, index))?;
             let keyspace = operation.keyspace;
             let written = match last.take() {
                 Some((id, written)) if id == keyspace => written,

@@ -129,6 +129,7 @@ fn segment(input: &mut Input<'_>, number: u64) -> SegmentMeta {
         is_endless: input.below(8) == 0,
         smallest_index: Index(index),
         largest_index: Index(index + input.below(5)),
+        loaded_at: Index(input.below(3)),
     }
 }
 

@@ -24,6 +24,7 @@ fn any_segment() -> impl Strategy<Value = SegmentMeta> {
         is_endless: n.6 % 2 == 1,
         smallest_index: Index(n.6),
         largest_index: Index(n.7),
+        loaded_at: Index(n.6 / 2),
     })
 }
 

@@ -91,6 +91,7 @@ fn segment(number: u64, key_bytes: usize) -> SegmentMeta {
         is_endless: false,
         smallest_index: Index(number),
         largest_index: Index(number + 4),
+        loaded_at: Index(0),
     }
 }
 

@@ -253,3 +253,28 @@ fn the_file_system_is_known_before_the_folder_is() {
     #[cfg(target_os = "linux")]
     assert_ne!(DiskVfs.file_system(Path::new("/proc")).unwrap(), here);
 }
+
+#[test]
+fn links_and_folders_are_renamed_as_the_seam_says() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let file = DiskVfs.open(&at("a"), Access::CreateNew).unwrap();
+    DiskVfs.link(&at("a"), &at("b")).unwrap();
+    file.write_at(b"both", 0).unwrap();
+    DiskVfs.remove(&at("a")).unwrap();
+    let mut read = [0; 9];
+    let other = DiskVfs.open(&at("b"), Access::Read).unwrap();
+    assert_eq!(other.read_at(&mut read, 0).unwrap(), 4);
+    let taken = DiskVfs.link(&at("b"), &at("b")).unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
+
+    for name in ["new.tmp", "empty", "full"] {
+        DiskVfs.create_dir_all(&at(name)).unwrap();
+    }
+    DiskVfs.link(&at("b"), &at("full/x")).unwrap();
+    DiskVfs.link(&at("b"), &at("new.tmp/x")).unwrap();
+    let full = DiskVfs.rename(&at("new.tmp"), &at("full")).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::DirectoryNotEmpty);
+    DiskVfs.rename(&at("new.tmp"), &at("empty")).unwrap();
+    assert_eq!(DiskVfs.list(&at("empty")).unwrap().len(), 1);
+}

@@ -32,6 +32,8 @@ pub enum OperationKind {
     List,
     /// Renaming a file.
     Rename,
+    /// Giving a file a second name.
+    Link,
     /// Removing a file.
     Remove,
     /// Syncing a folder.
@@ -44,7 +46,7 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Open,
         Self::Create,
         Self::Read,
@@ -56,6 +58,7 @@ impl OperationKind {
         Self::CreateDir,
         Self::List,
         Self::Rename,
+        Self::Link,
         Self::Remove,
         Self::SyncDir,
         Self::Lock,
@@ -86,6 +89,7 @@ impl OperationKind {
             Self::CreateDir => "mkdir",
             Self::List => "list",
             Self::Rename => "rename",
+            Self::Link => "link",
             Self::Remove => "remove",
             Self::SyncDir => "syncdir",
             Self::Lock => "lock",

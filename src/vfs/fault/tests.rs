@@ -74,23 +74,27 @@ fn every_kind_of_call_is_counted_and_can_fail() {
             vfs.create_dir_all(path("d")).is_ok(),
             vfs.list(path("")).is_ok(),
             vfs.rename(path("x"), path("y")).is_ok(),
+            vfs.link(path("x"), path("y")).is_ok(),
             vfs.remove(path("x")).is_ok(),
             vfs.sync_dir(path("")).is_ok(),
             vfs.lock(path("l")).is_ok(),
             vfs.file_system(path("")).is_ok(),
         ]
     };
-    assert_eq!(everything(&vfs), [false; 15]);
-    assert_eq!((vfs.operations(), vfs.faults_hit()), (15, 15));
+    assert_eq!(everything(&vfs), [false; 16]);
+    assert_eq!((vfs.operations(), vfs.faults_hit()), (16, 16));
     assert!(OperationKind::ALL.iter().all(|kind| vfs.count(*kind) == 1));
     vfs.clear_faults();
     let worked = everything(&vfs).iter().filter(|worked| **worked).count();
-    assert_eq!(worked, 13, "all but rename and removal of what isn't there");
+    assert_eq!(
+        worked, 13,
+        "all but rename, link and removal of what isn't there"
+    );
     vfs.crash_after(0);
-    assert_eq!(everything(&vfs), [false; 15]);
+    assert_eq!(everything(&vfs), [false; 16]);
     assert_eq!(
         vfs.operations(),
-        30,
+        32,
         "what came after the power went isn't counted"
     );
 }

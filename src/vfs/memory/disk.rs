@@ -2,78 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::TearUnit;
+use super::change::{Change, Name, moved, normal};
 use super::content::PAGE;
 use super::inode::Inode;
 use crate::vfs::random::SeededRng;
-
-/// A name in a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name {
-    pub(super) folder: PathBuf,
-    pub(super) name: String,
-}
-
-impl Name {
-    /// Splits a path; `InvalidInput` for the root itself.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let mut folder = normal(path);
-        let Some(name) = folder
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-        else {
-            return Err(ErrorKind::InvalidInput.into());
-        };
-        folder.pop();
-        Ok(Self { folder, name })
-    }
-}
-
-/// A path without `/`, `.` and `..`: everything is relative to the one root.
-pub(super) fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => normal.push(name),
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
-        }
-    }
-    normal
-}
-
-/// A change of names that no folder sync has made durable.
-#[derive(Clone, Debug)]
-enum Change {
-    Create { at: Name, inode: u64 },
-    Remove { at: Name, inode: u64 },
-    Rename { from: Name, to: Name, inode: u64 },
-}
-
-impl Change {
-    fn touches(&self, folder: &Path) -> bool {
-        match self {
-            Self::Create { at, .. } | Self::Remove { at, .. } => at.folder == folder,
-            Self::Rename { from, to, .. } => from.folder == folder || to.folder == folder,
-        }
-    }
-
-    fn inode(&self) -> u64 {
-        match self {
-            Self::Create { inode, .. }
-            | Self::Remove { inode, .. }
-            | Self::Rename { inode, .. } => *inode,
-        }
-    }
-
-    fn crosses_folders(&self) -> bool {
-        matches!(self, Self::Rename { from, to, .. } if from.folder != to.folder)
-    }
-}
 
 /// The names of a folder.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +26,8 @@ pub(super) struct Disk {
     pub(super) folders: BTreeMap<PathBuf, Folder>,
     /// In the order in which they were made.
     pending: Vec<Change>,
+    /// Folders renamed, from and to, whose new name no sync will ever make durable.
+    lost_renames: Vec<(PathBuf, PathBuf)>,
     pub(super) locked: BTreeSet<u64>,
     /// In bytes; `None` is endless.
     pub(super) capacity: Option<u64>,
@@ -103,6 +40,7 @@ impl Default for Disk {
             inodes: BTreeMap::new(),
             folders: BTreeMap::from([(PathBuf::new(), Folder::default())]),
             pending: Vec::new(),
+            lost_renames: Vec::new(),
             locked: BTreeSet::new(),
             capacity: None,
             next_inode: 1,
@@ -194,6 +132,66 @@ impl Disk {
         Ok(())
     }
 
+    /// Gives a file a second name.
+    pub(super) fn add_link(&mut self, from: &Name, to: &Name) -> io::Result<()> {
+        let inode = self.find(from)?;
+        match self.find(to) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            _ => return Err(ErrorKind::AlreadyExists.into()),
+        }
+        if !self.folders.contains_key(&to.folder) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        self.link(to, inode);
+        self.pending.push(Change::Create {
+            at: to.clone(),
+            inode,
+        });
+        Ok(())
+    }
+
+    /// Renames a folder; an empty one may be in its place.
+    pub(super) fn rename_folder(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        let parent = to.parent().ok_or(ErrorKind::InvalidInput)?;
+        if to.starts_with(from) {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let above = self.folders.get(parent).ok_or(ErrorKind::NotFound)?;
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        if above.cached.contains_key(&*name) {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        if let Some(folder) = self.folders.get(to) {
+            let below = |path: &PathBuf| path.starts_with(to) && path != to;
+            if !folder.cached.is_empty() || self.folders.keys().any(below) {
+                return Err(ErrorKind::DirectoryNotEmpty.into());
+            }
+            self.folders.remove(to);
+        }
+        self.move_folder(from, to);
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.pending.push(Change::RenameFolder { from, to });
+        Ok(())
+    }
+
+    fn move_folder(&mut self, from: &Path, to: &Path) {
+        let folders = std::mem::take(&mut self.folders).into_iter();
+        self.folders = folders
+            .map(|(path, folder)| (moved(&path, from, to).unwrap_or(path), folder))
+            .collect();
+        for change in &mut self.pending {
+            change.follow(from, to);
+        }
+        for (_, now) in &mut self.lost_renames {
+            if let Some(moved) = moved(now, from, to) {
+                *now = moved;
+            }
+        }
+    }
+
     fn unlink(&mut self, at: &Name) {
         let folder = self.folders.get_mut(&at.folder);
         if let Some(inode) = folder.and_then(|folder| folder.cached.remove(&at.name))
@@ -237,7 +235,15 @@ impl Disk {
     /// What a failed sync of a folder leaves: its changes count as written and never are.
     pub(super) fn lose_dir_changes(&mut self, path: &Path) {
         let folder = normal(path);
-        self.pending.retain(|change| !change.touches(&folder));
+        for change in std::mem::take(&mut self.pending) {
+            match change {
+                Change::RenameFolder { from, to } if from.parent() == Some(&folder) => {
+                    self.lost_renames.push((from, to));
+                }
+                change if change.touches(&folder) => {}
+                change => self.pending.push(change),
+            }
+        }
     }
 
     /// Applies a change to the durable names. Earlier changes may have been forgotten: then a
@@ -250,6 +256,8 @@ impl Disk {
                 self.unlink_durable(from, *inode);
                 self.link_durable(to, *inode);
             }
+            // The folder is under that name already.
+            Change::RenameFolder { .. } => {}
         }
     }
 
@@ -269,7 +277,7 @@ impl Disk {
 
     /// Lets go of files that have no name left in any view and that nobody has open.
     fn collect(&mut self) {
-        let mut named: BTreeSet<u64> = self.pending.iter().map(Change::inode).collect();
+        let mut named: BTreeSet<u64> = self.pending.iter().filter_map(Change::inode).collect();
         for folder in self.folders.values() {
             named.extend(folder.cached.values().chain(folder.durable.values()));
         }
@@ -337,7 +345,7 @@ impl Disk {
                     to: at,
                     inode,
                 } if from == *settled => Some(Change::Create { at, inode }),
-                Change::Rename { .. } => Some(change),
+                Change::Rename { .. } | Change::RenameFolder { .. } => Some(change),
             })
             .collect();
     }
@@ -361,6 +369,7 @@ impl Disk {
         // A journal keeps a prefix; other file systems write folders back in any order.
         let in_order = rng.one_in(2);
         let prefix = rng.between(0, pending.len() as u64);
+        let mut undone = std::mem::take(&mut disk.lost_renames);
         for (at, change) in pending.iter().enumerate() {
             let kept = if in_order {
                 (at as u64) < prefix
@@ -369,6 +378,14 @@ impl Disk {
             };
             if kept {
                 disk.apply(change);
+            } else if let Change::RenameFolder { from, to } = change {
+                undone.push((from.clone(), to.clone()));
+            }
+        }
+        // A folder whose old name has been given away meanwhile keeps its new one.
+        for (from, to) in undone.iter().rev() {
+            if !disk.folders.contains_key(from) {
+                disk.move_folder(to, from);
             }
         }
         disk.locked.clear();
@@ -378,10 +395,9 @@ impl Disk {
         for inode in disk.inodes.values_mut() {
             *inode = inode.crash(&mut rng, unit);
         }
-        for folder in self.folders.keys() {
-            let names: Vec<u64> = disk.folders[folder].cached.values().copied().collect();
-            for inode in names {
-                if let Some(inode) = disk.inodes.get_mut(&inode) {
+        for folder in disk.folders.values() {
+            for inode in folder.cached.values() {
+                if let Some(inode) = disk.inodes.get_mut(inode) {
                     inode.links += 1;
                 }
             }

@@ -713,3 +713,111 @@ fn a_durable_file_in_place_of_a_renamed_one_settles_the_name() {
         BTreeSet::from([names(&["a"]), names(&["a", "a.tmp"])])
     );
 }
+
+#[test]
+fn a_link_is_the_same_file_under_a_name_of_its_own() {
+    let vfs = MemoryVfs::new();
+    vfs.create_dir_all(path("other")).unwrap();
+    let file = durable(&vfs, "a", b"bytes");
+    vfs.link(path("a"), path("other/b")).unwrap();
+    let kind = |from, to| vfs.link(path(from), path(to)).unwrap_err().kind();
+    assert_eq!(kind("a", "other/b"), ErrorKind::AlreadyExists);
+    assert_eq!(kind("a", "other"), ErrorKind::AlreadyExists);
+    assert_eq!(kind("no", "c"), ErrorKind::NotFound);
+    assert_eq!(kind("a", "no/c"), ErrorKind::NotFound);
+    assert_eq!(kind("other", "c"), ErrorKind::IsADirectory);
+    file.write_at(b"B", 0).unwrap();
+    assert_eq!(vfs.read_file("other/b").unwrap(), b"Bytes");
+    file.sync_data().unwrap();
+
+    let linked = |vfs: &MemoryVfs| vfs.read_file("other/b").is_some();
+    let kept = (0..100).filter(|seed| linked(&vfs.crash(*seed, TearUnit::Sector)));
+    assert!((1..100).contains(&kept.count()), "not durable yet");
+    vfs.sync_dir(path("other")).unwrap();
+    vfs.remove(path("a")).unwrap();
+    vfs.sync_dir(path("")).unwrap();
+    for seed in 0..20 {
+        let disk = vfs.crash(seed, TearUnit::Page);
+        assert_eq!(disk.read_file("a"), None);
+        assert_eq!(disk.read_file("other/b").unwrap(), b"Bytes");
+    }
+}
+
+#[test]
+fn a_linked_file_takes_its_space_once() {
+    let vfs = MemoryVfs::new();
+    durable(&vfs, "a", &[1; 8192]);
+    vfs.set_capacity(Some(16_384));
+    vfs.link(path("a"), path("b")).unwrap();
+    assert_eq!(vfs.bytes_free(), Some(8192));
+    vfs.remove(path("a")).unwrap();
+    assert_eq!(vfs.bytes_free(), Some(8192));
+    vfs.remove(path("b")).unwrap();
+    assert_eq!(vfs.bytes_free(), Some(16_384));
+}
+
+#[test]
+fn a_folder_is_renamed_with_all_that_is_in_it() {
+    let vfs = MemoryVfs::new();
+    for folder in ["new.tmp/deep", "taken", "full"] {
+        vfs.create_dir_all(path(folder)).unwrap();
+    }
+    vfs.write_file("full/x", b"x");
+    vfs.write_file("file", b"f");
+    vfs.write_file("new.tmp/durable", b"d");
+    let open = create(&vfs, "new.tmp/a");
+    open.write_at(b"a", 0).unwrap();
+    open.sync_data().unwrap();
+    vfs.write_file("new.tmp/deep/b", b"b");
+    let kind = |from, to| vfs.rename(path(from), path(to)).unwrap_err().kind();
+    assert_eq!(kind("new.tmp", "full"), ErrorKind::DirectoryNotEmpty);
+    assert_eq!(kind("new.tmp", "file"), ErrorKind::NotADirectory);
+    assert_eq!(kind("new.tmp", "no/x"), ErrorKind::NotFound);
+    assert_eq!(kind("new.tmp", "new.tmp/x"), ErrorKind::InvalidInput);
+    vfs.rename(path("new.tmp"), path("taken")).unwrap();
+    assert_eq!(vfs.read_file("taken/deep/b").unwrap(), b"b");
+    assert_eq!(
+        vfs.list(path("new.tmp")).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+
+    // Until the folder above is synced, either name may be the one that survives, and never both; what is
+    // in it is as durable as it was.
+    let mut outcomes = BTreeSet::new();
+    for seed in 0..400 {
+        let disk = vfs.crash(seed, TearUnit::Sector);
+        let (old, new) = (disk.file_names("new.tmp"), disk.file_names("taken"));
+        assert!(old.is_empty() != new.is_empty());
+        let there = if new.is_empty() { old } else { new.clone() };
+        assert!(there.contains(&"durable".to_owned()));
+        let deep = disk.read_file(if new.is_empty() {
+            "new.tmp/deep/b"
+        } else {
+            "taken/deep/b"
+        });
+        assert_eq!(deep.unwrap(), b"b");
+        outcomes.insert((new.is_empty(), there.contains(&"a".to_owned())));
+    }
+    assert_eq!(outcomes.len(), 4);
+    vfs.sync_dir(path("taken")).unwrap();
+    vfs.sync_dir(path("")).unwrap();
+    for seed in 0..20 {
+        let disk = vfs.crash(seed, TearUnit::Sector);
+        assert_eq!(disk.file_names("taken"), names(&["a", "durable"]));
+    }
+}
+
+#[test]
+fn a_renamed_folder_whose_sync_failed_never_stays_renamed() {
+    let vfs = MemoryVfs::new();
+    vfs.write_file("old/a", b"a");
+    vfs.rename(path("old"), path("new")).unwrap();
+    vfs.lose_dir_changes(path(""));
+    vfs.sync_dir(path("")).unwrap();
+    assert_eq!(vfs.file_names("new"), names(&["a"]));
+    for seed in 0..20 {
+        let disk = vfs.crash(seed, TearUnit::Sector);
+        assert_eq!(disk.file_names("old"), names(&["a"]));
+        assert!(disk.file_names("new").is_empty());
+    }
+}

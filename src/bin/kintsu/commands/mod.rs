@@ -1,5 +1,8 @@
 //! The subcommands: each has its `Arguments` and a `run`.
 
+pub mod backup;
+pub mod bench;
+pub mod compact;
 pub mod completions;
 pub mod count;
 pub mod delete;
@@ -12,8 +15,11 @@ pub mod load;
 pub mod log;
 pub mod manifest;
 pub mod put;
+pub mod restore;
 pub mod salvage;
 pub mod scan;
 pub mod segments;
+pub mod snapshot;
 pub mod stat;
 pub mod verify;
+pub mod watch;

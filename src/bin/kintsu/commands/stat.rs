@@ -53,6 +53,8 @@ fn tell_store(console: &mut Console, statistics: &Statistics) -> Outcome {
         &text::count(statistics.covered_index.0),
     )?;
     row(console, "log files", &text::bytes(statistics.log_bytes))?;
+    let first = text::count(statistics.log_first_index.0);
+    row(console, "log begins at record", &first)?;
     row(console, "log ends at position", &log_end.to_string())?;
     if log_durable != log_end {
         row(console, "log on disk to position", &log_durable.to_string())?;
@@ -66,6 +68,7 @@ fn tell_store(console: &mut Console, statistics: &Statistics) -> Outcome {
     for (name, trouble) in [
         ("takes no more writes", &statistics.latched),
         ("background failure", &statistics.background_failure),
+        ("backup failure", &statistics.backup_failure),
     ] {
         if let Some(trouble) = trouble {
             row(console, name, trouble)?;
@@ -128,7 +131,8 @@ fn tell_keyspaces(console: &mut Console, keyspaces: &[KeyspaceStatistics]) -> Ou
             .level_segments
             .iter()
             .zip(&keyspace.level_bytes)
-            .enumerate();
+            .enumerate()
+            .filter(|(_, (segments, _))| **segments > 0);
         for (level, (segments, bytes)) in levels {
             let size = text::bytes(*bytes);
             writeln!(console, "{:<24} {level:>6} {segments:>9} {size:>11}", "")?;
@@ -146,6 +150,9 @@ fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
             "level_segments": keyspace.level_segments,
             "level_bytes": keyspace.level_bytes,
             "segment_entries": keyspace.segment_entries,
+            "range_deletes": keyspace.range_deletes,
+            "read_amplification": keyspace.read_amplification,
+            "space_amplification": keyspace.space_amplification(),
         })
     };
     json!({
@@ -155,6 +162,7 @@ fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
         "log_end": statistics.log_end.0,
         "log_durable": statistics.log_durable.0,
         "log_bytes": statistics.log_bytes,
+        "log_first_index": statistics.log_first_index.0,
         "latched": statistics.latched,
         "background_failure": statistics.background_failure,
         "keyspaces": statistics.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),

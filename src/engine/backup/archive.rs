@@ -1,0 +1,283 @@
+//! The archive: the records of the store's log, in a log of their own beside the backups.
+//!
+//! A record is archived once it is durable here, and goes from here once it is durable there: the purge
+//! asks [`Engine::not_yet_archived`].
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::engine::Engine;
+use crate::engine::backup::capture::not_final;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::snapshot::{Lineage, Repository, VolumeContent};
+use crate::types::{Durability, Index, StoreId};
+use crate::wal::{
+    Append, DamagePolicy, Log, LogAccess, LogOptions, LogSetup, Record, payload_hash,
+};
+
+/// Bytes of records written at once.
+const GROUP_BYTES: usize = 1 << 20;
+/// Bytes of records that one step takes.
+const STEP_BYTES: usize = 8 << 20;
+/// Log files' worth of records in one volume.
+const VOLUME_FILES: u64 = 16;
+
+/// What is known of the archive.
+#[derive(Debug, Default)]
+pub(crate) struct Archive {
+    /// Every record through this one is durable in the archive; 0 until the archive was looked at.
+    through: AtomicU64,
+    volume: Mutex<Option<Volume>>,
+}
+
+/// The volume that is written to.
+#[derive(Debug)]
+struct Volume {
+    log: Log,
+    last: Index,
+}
+
+impl Archive {
+    /// Every record through this one is durable in the archive, as far as is known.
+    pub(crate) fn through(&self) -> Index {
+        Index(self.through.load(Ordering::Acquire))
+    }
+}
+
+impl Engine {
+    /// The first record that isn't archived yet, if there is an archive.
+    pub(crate) fn not_yet_archived(&self) -> Option<Index> {
+        let archived = self.archive.through().next();
+        self.options.archive.as_ref().map(|_| archived)
+    }
+
+    /// Archives every record that was written before the call. Returns the last one archived.
+    pub(crate) fn archive_now(&self) -> Result<Index> {
+        self.check_writable()?;
+        if self.options.archive.is_none() {
+            return Err(Error::InvalidOption {
+                name: "archive_to",
+                why: "the store was opened without an archive".into(),
+            });
+        }
+        self.sync()?;
+        while self.step_archive()? {}
+        Ok(self.archive.through())
+    }
+
+    /// Archives some records that have become durable. `false` if there were none.
+    pub(crate) fn step_archive(&self) -> Result<bool> {
+        let Some(repository) = &self.options.archive else {
+            return Ok(false);
+        };
+        let mut current = self.archive.volume.lock();
+        let outcome = self.archive_some(repository, &mut current);
+        if outcome.is_err() {
+            // It is opened again, and read again, before it is written to again.
+            *current = None;
+        }
+        drop(current);
+        if let Ok(true) = outcome {
+            self.purge_log(self.covered());
+        }
+        outcome
+    }
+
+    fn archive_some(&self, repository: &Path, current: &mut Option<Volume>) -> Result<bool> {
+        if current.is_none() {
+            let opened = self.open_volume(repository);
+            *current = opened.map_err(|error| not_final(error, repository))?;
+            if let Some(volume) = current {
+                let last = volume.last.0;
+                self.archive.through.fetch_max(last, Ordering::AcqRel);
+            }
+        }
+        let last = current.as_ref().map(|volume| volume.last);
+        let from = last.unwrap_or_default().next().max(self.log.first_index());
+        if from > self.log.last_index() {
+            return Ok(false);
+        }
+        let durable = self.log.durable_lsn();
+        let read = self.log.read_from(from);
+        let mut reader = read.inspect_err(|error| self.latch_if_final(error))?;
+        let (mut group, mut group_bytes, mut bytes) = (Vec::new(), 0, 0);
+        while bytes < STEP_BYTES
+            && let Some(record) = reader.next()?
+            && record.lsn < durable
+        {
+            bytes += record.payload.len() + 1;
+            group_bytes += record.payload.len();
+            group.push(record);
+            if group_bytes >= GROUP_BYTES {
+                self.archive_group(repository, current, &group)?;
+                (group, group_bytes) = (Vec::new(), 0);
+            }
+        }
+        if !group.is_empty() {
+            self.archive_group(repository, current, &group)?;
+        }
+        Ok(bytes > 0)
+    }
+
+    /// Writes records that follow each other to the archive, durably.
+    fn archive_group(
+        &self,
+        repository: &Path,
+        current: &mut Option<Volume>,
+        group: &[Record],
+    ) -> Result<()> {
+        let written = self.write_group(repository, current, group);
+        written.map_err(|error| not_final(error, repository))
+    }
+
+    fn write_group(
+        &self,
+        repository: &Path,
+        current: &mut Option<Volume>,
+        group: &[Record],
+    ) -> Result<()> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            return Ok(());
+        };
+        let volume_bytes = VOLUME_FILES.saturating_mul(self.options.log_file_bytes);
+        let goes_on = current.as_ref().is_some_and(|volume| {
+            volume.last.next() == first.index && volume.log.bytes_retained() < volume_bytes
+        });
+        if !goes_on {
+            let new = self.new_volume(repository, first.index)?;
+            if let Some(old) = current.replace(new) {
+                // Its records are durable; the end marker is for whoever looks at it.
+                let _ = old.log.close();
+            }
+        }
+        let Some(volume) = current else {
+            return Ok(());
+        };
+        let appends: Vec<Append<'_>> = group.iter().map(append).collect();
+        let end = volume.log.append(&appends, Durability::Disk)?;
+        volume.log.sync_to(end)?;
+        volume.last = last.index;
+        self.archive
+            .through
+            .fetch_max(last.index.0, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// The newest volume of this store's era, if it can be written to.
+    fn open_volume(&self, path: &Path) -> Result<Option<Volume>> {
+        let lineage = self.lineage()?;
+        let vfs = self.options.vfs.clone();
+        let (repository, _lock) = Repository::take(vfs, path, self.store_id)?;
+        let volumes = repository.volumes()?.into_iter().rev();
+        let mut ours = volumes.filter_map(|volume| {
+            let content = volume.content.ok()?;
+            (content.lineage == lineage).then_some((volume.number, content.first))
+        });
+        let Some((number, first)) = ours.next() else {
+            return Ok(None);
+        };
+        let setup = volume_setup(&self.options, self.store_id, &repository, number);
+        let log = match Log::open(setup) {
+            Ok((log, _)) => log,
+            // A new one is begun, which overlaps it as far as the store's log goes back.
+            Err(Error::Damaged(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let last = log.last_index().max(Index(first.0.saturating_sub(1)));
+        if last < first {
+            log.skip_to(first);
+        }
+        self.check_reaches(path, log.last_index())?;
+        Ok(Some(Volume { log, last }))
+    }
+
+    fn new_volume(&self, path: &Path, first: Index) -> Result<Volume> {
+        let lineage = self.lineage()?;
+        let vfs = self.options.vfs.clone();
+        let (repository, _lock) = Repository::take(vfs, path, self.store_id)?;
+        let number = repository.add_volume(&VolumeContent { lineage, first })?;
+        let setup = volume_setup(&self.options, self.store_id, &repository, number);
+        let (log, _) = Log::open(setup)?;
+        log.skip_to(first);
+        let last = Index(first.0.saturating_sub(1));
+        Ok(Volume { log, last })
+    }
+
+    /// Ends the volume that is written to.
+    pub(crate) fn close_archive(&self) {
+        if let Some(volume) = self.archive.volume.lock().take() {
+            // Its records are durable; the end marker is for whoever looks at it.
+            let _ = volume.log.close();
+        }
+    }
+}
+
+fn append(record: &Record) -> Append<'_> {
+    Append {
+        stream: record.stream,
+        kind: record.kind,
+        index: record.index,
+        term: record.term,
+        time_us: record.time_us,
+        client: record.client,
+        sequence: record.sequence,
+        payload: &record.payload,
+        payload_hash: payload_hash(&record.payload),
+    }
+}
+
+/// How a volume is opened to be written to.
+fn volume_setup(
+    options: &Options,
+    store_id: StoreId,
+    repository: &Repository,
+    number: u64,
+) -> LogSetup<'static> {
+    LogSetup {
+        dir: repository.volume_dir(number),
+        vfs: options.vfs.clone(),
+        clock: options.clock.clone(),
+        entropy: options.entropy.clone(),
+        store_id,
+        options: LogOptions {
+            file_bytes: options.log_file_bytes,
+            // What is gone from the store must not be taken for torn here.
+            identifier_delay: Duration::ZERO,
+            buffer_bytes: options.log_buffer_bytes,
+        },
+        registry: None,
+        known: Vec::new(),
+        needed_above: Index(0),
+        access: LogAccess::ReadWrite,
+        damage: DamagePolicy::Refuse,
+        parallel: false,
+        progress: None,
+    }
+}
+
+/// How a volume is opened to be read.
+pub(super) fn volume_reader(
+    options: &Options,
+    repository: &Repository,
+    number: u64,
+    needed_above: Index,
+    damage: DamagePolicy,
+) -> LogSetup<'static> {
+    LogSetup {
+        access: LogAccess::ReadOnly,
+        vfs: Arc::clone(repository.vfs()),
+        needed_above,
+        damage,
+        ..volume_setup(options, repository.store_id(), repository, number)
+    }
+}
+
+/// Whether a lineage's own era ended before a volume's first record.
+pub(super) fn is_of(lineage: &Lineage, volume: &VolumeContent) -> bool {
+    lineage.holds(volume.lineage.newest(), volume.first)
+}

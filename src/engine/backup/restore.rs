@@ -1,0 +1,397 @@
+//! Restore: a backup, verified as it is copied, and the archived records after it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::engine::backup::archive::{is_of, volume_reader};
+use crate::engine::backup::capture::{create_manifest, not_final};
+use crate::engine::backup::report::{RestorePoint, RestoreReport, Skipped};
+use crate::engine::folder::is_ours;
+use crate::engine::queue::Request;
+use crate::error::{Damage, Error, Result};
+use crate::manifest::ManifestState;
+use crate::options::Options;
+use crate::segment::file_name;
+use crate::snapshot::{
+    BackupContent, CopyFailure, Lineage, Listed, Repository, Staging, VolumeContent, write_lineage,
+};
+use crate::types::Index;
+use crate::wal::{DamagePolicy, Log, LogReader, Record, RecordKind};
+
+/// Builds the store that `target` names from a repository, as it was at a point. Nothing is changed in the
+/// repository.
+///
+/// # Errors
+/// As `Repository::restore` of the API.
+pub(crate) fn restore(
+    repository: &Path,
+    target: Options,
+    point: RestorePoint,
+) -> Result<RestoreReport> {
+    target.validate()?;
+    let repository = Repository::open(target.vfs.clone(), repository)?;
+    let path = target.path.clone();
+    let staging = Staging::begin(target.vfs.clone(), &path, is_ours)?;
+    let options = target.rebased(staging.dir());
+    let mut restore = Restore::new(&repository, &options, point)?;
+    let backup = restore.fetch(&staging)?;
+    restore.replay(&backup)?;
+    let era = options.entropy.next_u128();
+    let lineage = restore.lineage.branch(restore.report.index, era);
+    write_lineage(
+        &*options.vfs,
+        staging.dir(),
+        repository.store_id(),
+        &lineage,
+    )?;
+    let report = restore.finish();
+    staging.publish()?;
+    Ok(report)
+}
+
+/// A restore at work.
+struct Restore<'a> {
+    repository: &'a Repository,
+    /// Of the store under construction.
+    options: &'a Options,
+    point: RestorePoint,
+    lineage: Lineage,
+    backups: Vec<Listed<BackupContent>>,
+    /// Of the lineage, those that were begun later first.
+    volumes: Vec<(u64, VolumeContent)>,
+    /// What the repository is known to have held, up to the point.
+    known: Index,
+    /// Whether the description of a newer backup, or of a volume, can't be read: nobody knows what it held.
+    missed_unread: bool,
+    report: RestoreReport,
+}
+
+impl<'a> Restore<'a> {
+    fn new(repository: &'a Repository, options: &'a Options, point: RestorePoint) -> Result<Self> {
+        let Some(lineage) = repository.newest_lineage()? else {
+            let damage = repository
+                .backups()?
+                .into_iter()
+                .map(|b| b.content.map(drop));
+            let damage = damage.filter_map(Result::err).collect();
+            return Err(none_left(repository.dir(), damage));
+        };
+        let backups = repository.backups()?;
+        let mut volumes = Vec::new();
+        let mut report = RestoreReport::default();
+        for volume in repository.volumes()?.into_iter().rev() {
+            match volume.content {
+                Ok(content) if is_of(&lineage, &content) => volumes.push((volume.number, content)),
+                Ok(_) => {}
+                Err(why) => report.skipped.push(Skipped {
+                    number: volume.number,
+                    path: volume.path,
+                    why,
+                }),
+            }
+        }
+        Ok(Self {
+            repository,
+            options,
+            point,
+            lineage,
+            backups,
+            volumes,
+            known: Index(0),
+            // What a volume holds that nobody knows whose it is can be anything.
+            missed_unread: !report.skipped.is_empty(),
+            report,
+        })
+    }
+
+    /// Whether a record is at or before the point.
+    fn wants(&self, index: Index, time_us: u64) -> bool {
+        match self.point {
+            RestorePoint::Newest => true,
+            RestorePoint::Index(last) => index <= last,
+            RestorePoint::Time(last_us) => time_us <= last_us,
+        }
+    }
+
+    /// Copies the newest backup that is whole, and at or before the point.
+    fn fetch(&mut self, staging: &Staging) -> Result<BackupContent> {
+        let (mut candidates, mut unread) = (Vec::new(), 0);
+        for listed in std::mem::take(&mut self.backups) {
+            match listed.content {
+                Ok(content) => {
+                    let era = content.lineage.newest();
+                    if self.lineage.holds(era, content.index)
+                        && self.wants(content.index, content.time_us)
+                    {
+                        self.known = self.known.max(content.index);
+                        candidates.push((listed.number, listed.path, content));
+                    }
+                }
+                Err(why) => {
+                    unread = unread.max(listed.number);
+                    self.skip(listed.number, listed.path, why);
+                }
+            }
+        }
+        candidates.sort_by_key(|(number, _, content)| (content.index, *number));
+
+        for (number, path, content) in candidates.into_iter().rev() {
+            match self.copy(staging, number, &content) {
+                Ok(()) => {
+                    self.report.backup = number;
+                    self.report.index = content.index;
+                    self.report.time_us = content.time_us;
+                    // Of those that can't be read only the number tells which are newer.
+                    self.missed_unread |= unread > number;
+                    let backups = path.parent();
+                    self.report.skipped.retain(|skipped| {
+                        skipped.number > number || skipped.path.parent() != backups
+                    });
+                    return Ok(content);
+                }
+                Err(CopyFailure::Source(why)) => {
+                    self.skip(number, path, why);
+                    staging.clear()?;
+                }
+                Err(CopyFailure::Target(error)) => return Err(error),
+            }
+        }
+        let skipped = std::mem::take(&mut self.report.skipped).into_iter();
+        let errors = skipped.map(|skipped| skipped.why).collect();
+        Err(none_left(self.repository.dir(), errors))
+    }
+
+    fn skip(&mut self, number: u64, path: PathBuf, why: Error) {
+        self.report.skipped.push(Skipped { number, path, why });
+    }
+
+    fn copy(
+        &mut self,
+        staging: &Staging,
+        number: u64,
+        content: &BackupContent,
+    ) -> Result<(), CopyFailure> {
+        let malformed = || {
+            let path = self
+                .repository
+                .dir()
+                .join(format!("backups/{number:08}.backup"));
+            let what = "the manifest's state in it can't be read, though its checksum is right";
+            CopyFailure::Source(Error::damaged(Damage::new(&path, 0, 0, what)))
+        };
+        let state = ManifestState::decode(&content.state).ok_or_else(malformed)?;
+        let named: Vec<_> = state
+            .keyspaces
+            .values()
+            .flat_map(|k| k.segments.keys().copied())
+            .collect();
+        let listed: Vec<_> = content.segments.iter().map(|s| s.number).collect();
+        if state.store_id != self.repository.store_id()
+            || !named.iter().all(|number| listed.contains(number))
+            || listed.len() != named.len()
+        {
+            return Err(malformed());
+        }
+        // Nothing is written for a backup that lacks a segment.
+        for segment in &content.segments {
+            match self.repository.has_segment(segment) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let path = self.repository.segment_path(segment.digest);
+                    let what = format!("a segment of backup {number} is missing or cut short");
+                    let damage = Damage::new(&path, 0, segment.bytes, what);
+                    return Err(CopyFailure::Source(Error::damaged(damage)));
+                }
+                Err(error) => return Err(CopyFailure::Source(error)),
+            }
+        }
+        create_manifest(
+            self.options.vfs.clone(),
+            self.options.entropy.clone(),
+            staging.dir(),
+            state,
+        )
+        .map_err(CopyFailure::Target)?;
+        self.report.bytes = 0;
+        for segment in &content.segments {
+            let to = staging.dir().join(file_name(segment.number));
+            self.repository.fetch_segment(segment, &to)?;
+            self.report.bytes += segment.bytes;
+        }
+        Ok(())
+    }
+
+    /// Commits the archived records after the backup again, up to the point.
+    fn replay(&mut self, backup: &BackupContent) -> Result<()> {
+        let mut engine: Option<Arc<Engine>> = None;
+        let outcome = self.replay_into(backup.index, &mut engine);
+        let Some(engine) = engine else {
+            return outcome;
+        };
+        let closed = outcome.and_then(|()| engine.close());
+        engine.abandon();
+        closed.map_err(|error| not_final(error, &self.options.path))
+    }
+
+    fn replay_into(&mut self, from: Index, engine: &mut Option<Arc<Engine>>) -> Result<()> {
+        let mut next = from.next();
+        loop {
+            let begun = next;
+            let Some(mut reader) = self.reader_at(next)? else {
+                return self.check_gap(next);
+            };
+            while let Some(record) = reader.next()? {
+                if record.index != next {
+                    return self.check_gap(next);
+                }
+                let era = reader.era;
+                if !self.lineage.holds(era, record.index) {
+                    break;
+                }
+                self.note_known(&record);
+                if !self.wants(record.index, record.time_us) {
+                    return Ok(());
+                }
+                let engine = match engine {
+                    Some(engine) => engine,
+                    None => engine.insert(Engine::open(self.options.clone())?.0),
+                };
+                commit_again(engine, &record)?;
+                next = record.index.next();
+                self.report.index = record.index;
+                self.report.time_us = record.time_us;
+                self.report.records += 1;
+            }
+            if next == begun {
+                return self.check_gap(next);
+            }
+        }
+    }
+
+    fn note_known(&mut self, record: &Record) {
+        if self.wants(record.index, record.time_us) {
+            self.known = self.known.max(record.index);
+        }
+    }
+
+    /// Reads the archive from record `index` on, in the volume that was begun last of those that have it.
+    fn reader_at(&self, index: Index) -> Result<Option<Reader>> {
+        let mut damaged = None;
+        for (number, content) in &self.volumes {
+            let era = content.lineage.newest();
+            if content.first > index || !self.lineage.holds(era, index) {
+                continue;
+            }
+            match self.open_volume(*number, index) {
+                Ok(Some(reader)) => return Ok(Some(Reader { reader, era })),
+                Ok(None) => {}
+                // Another may have the same records.
+                Err(error) => damaged = damaged.or(Some(error)),
+            }
+        }
+        damaged.map_or(Ok(None), Err)
+    }
+
+    fn open_volume(&self, number: u64, index: Index) -> Result<Option<LogReader>> {
+        let above = Index(index.0.saturating_sub(1));
+        let refuse = DamagePolicy::Refuse;
+        let setup = volume_reader(self.options, self.repository, number, above, refuse);
+        let log = match Log::open(setup) {
+            Ok((log, _)) => log,
+            // Begun, and nothing has been written to it yet.
+            Err(Error::NotAStore { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if log.last_index() < index || log.first_index() > index {
+            return Ok(None);
+        }
+        log.read_from(index).map(Some)
+    }
+
+    /// Refuses to end before `next` if the archive goes on beyond it with records that are wanted.
+    fn check_gap(&self, next: Index) -> Result<()> {
+        let beyond = self
+            .volumes
+            .iter()
+            .filter(|(_, content)| content.first > next && is_of(&self.lineage, content));
+        let mut beyond: Vec<_> = beyond.map(|(number, c)| (c.first, *number)).collect();
+        beyond.sort_unstable();
+        for (first, number) in beyond {
+            let Some(mut reader) = self.open_volume(number, first)? else {
+                continue;
+            };
+            let Some(record) = reader.next()? else {
+                continue;
+            };
+            if !self.wants(record.index, record.time_us) {
+                break;
+            }
+            return Err(Error::ArchiveGap {
+                path: self.repository.dir().to_owned(),
+                from: next,
+                to: Index(first.0.saturating_sub(1)),
+            });
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> RestoreReport {
+        self.report.reached = match self.point {
+            RestorePoint::Index(index) => self.report.index == index,
+            RestorePoint::Newest | RestorePoint::Time(_) => {
+                self.report.index >= self.known && !self.missed_unread
+            }
+        };
+        self.report
+    }
+}
+
+/// A volume that is being read.
+struct Reader {
+    reader: LogReader,
+    era: u128,
+}
+
+impl Reader {
+    fn next(&mut self) -> Result<Option<Record>> {
+        self.reader.next()
+    }
+}
+
+/// Takes a record through the commit path with the index and time that it had.
+fn commit_again(engine: &Engine, record: &Record) -> Result<()> {
+    match record.kind {
+        RecordKind::Batch | RecordKind::Catalog | RecordKind::Noop => {}
+        kind => {
+            let why = format!(
+                "record {} is a {kind:?}, which can't be restored",
+                record.index
+            );
+            return Err(Error::LogOrder { why });
+        }
+    }
+    let index = engine.write(Request::of_record(record))?;
+    if index != record.index {
+        let why = format!("record {} came to be record {index}", record.index);
+        return Err(Error::LogOrder { why });
+    }
+    Ok(())
+}
+
+/// No backup can be used: all that is wrong, or that there is none.
+fn none_left(dir: &Path, errors: Vec<Error>) -> Error {
+    let mut damage = Vec::new();
+    for error in errors {
+        match error {
+            Error::Damaged(found) => damage.extend(found),
+            other => return other,
+        }
+    }
+    if damage.is_empty() {
+        let why = "it has no backup at or before that point".to_owned();
+        let path = dir.to_owned();
+        return Error::Repository { path, why };
+    }
+    Error::Damaged(damage)
+}

@@ -1,0 +1,117 @@
+//! From which restores and snapshots a store comes, so that records of two stores that went different ways
+//! under one store id are never mixed.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::codec::{Reader, put_varint};
+use crate::error::{Error, Result};
+use crate::types::{Index, StoreId};
+use crate::vfs::Vfs;
+
+use super::files::{publish, read};
+use super::format::{Kind, decode, encode};
+
+/// The file in a store's folder.
+pub const LINEAGE_FILE: &str = "lineage";
+
+/// A stretch of a store's life between two restores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Era {
+    id: u128,
+    /// It begins after this record.
+    after: Index,
+}
+
+/// The eras that lead to a store, oldest first; there is at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage(Vec<Era>);
+
+impl Lineage {
+    /// That of a store that was never restored.
+    #[must_use]
+    pub fn original(store_id: StoreId) -> Self {
+        let (id, after) = (store_id.0, Index(0));
+        Self(vec![Era { id, after }])
+    }
+
+    /// That of a store which has this one's records through `last` and goes on by itself, as era `id`.
+    #[must_use]
+    pub fn branch(&self, last: Index, id: u128) -> Self {
+        let mut eras = self.0.clone();
+        eras.retain(|era| era.after <= last);
+        eras.push(Era { id, after: last });
+        Self(eras)
+    }
+
+    /// The era that the store is in.
+    #[must_use]
+    pub fn newest(&self) -> u128 {
+        self.0.last().map_or(0, |era| era.id)
+    }
+
+    /// Whether what a store in era `id` had at record `index` belongs to this lineage.
+    #[must_use]
+    pub fn holds(&self, id: u128, index: Index) -> bool {
+        self.end_of(id).is_some_and(|end| index <= end)
+    }
+
+    /// The last record of era `id` that belongs to this lineage; `None` if the era isn't in it.
+    #[must_use]
+    pub fn end_of(&self, id: u128) -> Option<Index> {
+        let at = self.0.iter().position(|era| era.id == id)?;
+        let next = self.0.get(at + 1);
+        Some(next.map_or(Index(u64::MAX), |next| next.after))
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.0.len() as u64);
+        for era in &self.0 {
+            out.extend_from_slice(&era.id.to_le_bytes());
+            put_varint(out, era.after.0);
+        }
+    }
+
+    pub(super) fn take(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut eras: Vec<Era> = Vec::new();
+        for _ in 0..reader.varint()? {
+            let (id, after) = (reader.u128()?, Index(reader.varint()?));
+            if eras.last().is_some_and(|last| last.after > after) {
+                return None;
+            }
+            eras.push(Era { id, after });
+        }
+        (!eras.is_empty()).then_some(Self(eras))
+    }
+}
+
+/// The lineage of the store in a folder.
+///
+/// # Errors
+/// `Damaged`, `ForeignFile`, `NewerFormat`, or what the disk answers.
+pub fn read_lineage(vfs: &dyn Vfs, dir: &Path, store_id: StoreId) -> Result<Lineage> {
+    let path = dir.join(LINEAGE_FILE);
+    let bytes = match read(vfs, &path) {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Ok(Lineage::original(store_id));
+        }
+        bytes => bytes?,
+    };
+    decode(&path, Kind::Lineage, 0, Some(store_id), &bytes, |reader| {
+        Lineage::take(reader)
+    })
+}
+
+/// Writes the lineage of a store whose folder isn't published yet. The folder is to be synced by the caller.
+///
+/// # Errors
+/// What the disk answers.
+pub fn write_lineage(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    store_id: StoreId,
+    lineage: &Lineage,
+) -> Result<()> {
+    let bytes = encode(Kind::Lineage, 0, store_id, |out| lineage.put(out));
+    publish(vfs, &dir.join(LINEAGE_FILE), &bytes)
+}
