@@ -79,7 +79,7 @@ impl KeyspaceOptions {
     }
 
     /// How many bits of Bloom filter each key in its segments gets; 0 = no filter. At most 64. Default: as
-    /// many as [`Options::filter_bits_per_key`] says whenever a segment is written.
+    /// many as [`Options::filter_bits_per_key`](crate::Options::filter_bits_per_key) says whenever a segment is written.
     #[must_use]
     pub fn filter_bits_per_key(mut self, bits: u32) -> Self {
         self.filter_bits_per_key = Some(bits);
