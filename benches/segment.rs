@@ -168,7 +168,11 @@ fn build_of(
 }
 
 fn open(dir: &Path, meta: &SegmentMeta, cache_bytes: u64) -> Arc<Segment> {
-    let cache = Arc::new(BlockCache::new(cache_bytes));
+    open_pinned(dir, meta, cache_bytes, true)
+}
+
+fn open_pinned(dir: &Path, meta: &SegmentMeta, cache_bytes: u64, pins: bool) -> Arc<Segment> {
+    let cache = Arc::new(BlockCache::with_pins(cache_bytes, pins));
     Arc::new(Segment::open(Arc::new(DiskVfs), dir, STORE, meta, cache).unwrap())
 }
 
@@ -215,6 +219,12 @@ fn point_reads(group: &mut BenchmarkGroup<'_, WallTime>, dir: &Path, meta: &Segm
     let mut random = next;
     group.bench_function("get, block cache", |bencher| {
         bencher.iter(|| cached.get(&key(random()), Version::MAX).unwrap().unwrap());
+    });
+    let unpinned = open_pinned(dir, meta, LARGE, false);
+    warm(&unpinned, ENTRIES);
+    let mut random = next;
+    group.bench_function("get, block cache, nothing pinned", |bencher| {
+        bencher.iter(|| unpinned.get(&key(random()), Version::MAX).unwrap().unwrap());
     });
     let mut random = next;
     group.bench_function("get of an absent key", |bencher| {

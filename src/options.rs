@@ -128,6 +128,7 @@ pub struct Options {
     pub(crate) identifier_delay: Duration,
     pub(crate) block_bytes: usize,
     pub(crate) block_cache_bytes: u64,
+    pub(crate) pin_index_and_filter: bool,
     pub(crate) filter_bits_per_key: u32,
     pub(crate) segment_bytes: u64,
     pub(crate) level_base_bytes: u64,
@@ -205,6 +206,12 @@ setters! {
     block_bytes: usize;
     /// Memory for verified blocks. Default 64 MiB.
     block_cache_bytes: u64;
+    /// Whether each segment keeps its block index and its filter in memory from the open on, beside the
+    /// block cache: some 2 bytes a key, and none of it is ever read twice. If not, they are read and
+    /// verified when they are needed and live in the block cache under its limit, and an open reads less;
+    /// damage in them then shows at the first read that needs them. An index or filter of more than a
+    /// sixteenth of the cache is not kept: leave room. Default: true.
+    pin_index_and_filter: bool;
     /// Bits of Bloom filter for each key in a segment; 0 = no filter. At most 64, default 10.
     filter_bits_per_key: u32;
     /// Where compaction cuts segments. 4 KiB to 16 GiB, default 64 MiB.
@@ -248,6 +255,7 @@ impl Options {
             identifier_delay: Duration::from_millis(10),
             block_bytes: 4 << 10,
             block_cache_bytes: 64 << 20,
+            pin_index_and_filter: true,
             filter_bits_per_key: 10,
             segment_bytes: 64 << 20,
             level_base_bytes: 256 << 20,

@@ -127,7 +127,10 @@ impl Engine {
         let (manifest, state) = open_manifest(options, &mut report)?;
         let position = manifest.position();
         let manifest = Arc::new(Mutex::new(manifest));
-        let cache = Arc::new(BlockCache::new(options.block_cache_bytes));
+        let cache = Arc::new(BlockCache::with_pins(
+            options.block_cache_bytes,
+            options.pin_index_and_filter,
+        ));
         let keyspaces = open_trees(options, &state, &cache, &mut report)?;
         let covered = state
             .keyspaces

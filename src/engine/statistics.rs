@@ -34,8 +34,17 @@ pub struct Statistics {
     pub log_durable: Lsn,
     /// Bytes of log retained.
     pub log_bytes: u64,
-    /// Bytes of verified blocks in memory.
+    /// Bytes of verified blocks in memory, and of indexes and filters that aren't pinned.
     pub block_cache_bytes: u64,
+    /// Times that the block cache had what a read wanted, since the open.
+    pub block_cache_hits: u64,
+    /// Times that it didn't.
+    pub block_cache_misses: u64,
+    /// Lookups in a segment that its filter ended without a read, since the open.
+    pub filter_denials: u64,
+    /// Lookups that a filter let pass though the key wasn't found in the segment. This, divided by the sum
+    /// of both, is the real rate of false positives.
+    pub filter_false_passes: u64,
     /// Frozen memtables that wait for their flush.
     pub generations_waiting: usize,
     /// Views and iterators alive.
@@ -81,9 +90,9 @@ pub struct KeyspaceStatistics {
     pub level_segments: Vec<usize>,
     /// Bytes in each level.
     pub level_bytes: Vec<u64>,
-    /// Bytes of memory that the segments' block indexes take.
+    /// Bytes of memory that the segments' block indexes take; 0 if they aren't pinned.
     pub index_bytes: u64,
-    /// Bytes of memory that the segments' filters take.
+    /// Bytes of memory that the segments' filters take; 0 if they aren't pinned.
     pub filter_bytes: u64,
     /// Entries in segments, old versions and deletions included.
     pub segment_entries: u64,
@@ -109,6 +118,7 @@ impl Engine {
     pub(crate) fn statistics(&self) -> Statistics {
         let (views, oldest_view) = self.views.summary();
         let keyspaces = self.keyspaces.load();
+        let reads = self.cache.counts();
         Statistics {
             store_id: self.store_id,
             last_index: self.views.visible(),
@@ -117,6 +127,10 @@ impl Engine {
             log_durable: self.log.durable_lsn(),
             log_bytes: self.log.bytes_retained(),
             block_cache_bytes: self.cache.used_bytes(),
+            block_cache_hits: reads.cache_hits,
+            block_cache_misses: reads.cache_misses,
+            filter_denials: reads.filter_denials,
+            filter_false_passes: reads.filter_false_passes,
             generations_waiting: self.generations.lock().len(),
             views,
             oldest_view,

@@ -1,14 +1,18 @@
-//! The cache of verified blocks that all segments share.
+//! The cache that all segments share: verified blocks, and, where they are not pinned, indexes and filters.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::Arc;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 use super::block::Block;
+use super::counters::{Counters, ReadCounts};
+use super::filter::Filter;
+use super::index::BlockIndex;
 use crate::types::FileId;
 
-/// A block longer than this part of the cache is not kept, lest one large value empty it.
+/// What is longer than this part of the cache is not kept, lest one large value empty it.
 const LARGEST_BLOCK_PART: u64 = 16;
 /// Parts with a lock each. A fixed number, so that the same reads evict the same blocks on every
 /// machine, and few enough that the largest block kept fits in one part of a small cache.
@@ -23,10 +27,44 @@ struct Key {
     offset: u64,
 }
 
+impl Key {
+    /// The id is random: half of it tells files apart as well as the whole.
+    #[inline]
+    fn number(self) -> u64 {
+        self.file_id.0 as u64 ^ self.offset.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// The number's best-mixed bits.
+    #[inline]
+    fn stripe(self) -> u64 {
+        self.number() >> 48
+    }
+}
+
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The id is random: half of it tells files apart as well as the whole.
-        state.write_u64(self.file_id.0 as u64 ^ self.offset.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        state.write_u64(self.number());
+    }
+}
+
+/// What is kept: a section as it is used, its checksum verified.
+#[derive(Clone, Debug)]
+pub enum Cached {
+    /// A block, unpacked.
+    Block(Block),
+    /// An index.
+    Index(Arc<BlockIndex>),
+    /// A filter, if this version can ask it.
+    Filter(Option<Arc<Filter>>),
+}
+
+impl Cached {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Block(block) => block.bytes() as u64,
+            Self::Index(index) => index.memory_bytes(),
+            Self::Filter(filter) => filter.as_ref().map_or(0, |filter| filter.memory_bytes()),
+        }
     }
 }
 
@@ -55,9 +93,9 @@ impl Hasher for KeyHasher {
 #[derive(Clone, Copy, Debug)]
 struct BlockWeight;
 
-impl Weighter<Key, Block> for BlockWeight {
-    fn weight(&self, _: &Key, block: &Block) -> u64 {
-        block.bytes() as u64 + OVERHEAD_BYTES
+impl Weighter<Key, Cached> for BlockWeight {
+    fn weight(&self, _: &Key, cached: &Cached) -> u64 {
+        cached.bytes() + OVERHEAD_BYTES
     }
 }
 
@@ -66,15 +104,29 @@ impl Weighter<Key, Block> for BlockWeight {
 /// Values that were handed out keep their block in memory beyond that limit, until they are dropped.
 #[derive(Debug)]
 pub struct BlockCache {
-    blocks:
-        Cache<Key, Block, BlockWeight, BuildHasherDefault<KeyHasher>, DefaultLifecycle<Key, Block>>,
-    block_bytes_max: u64,
+    sections: Cache<
+        Key,
+        Cached,
+        BlockWeight,
+        BuildHasherDefault<KeyHasher>,
+        DefaultLifecycle<Key, Cached>,
+    >,
+    section_bytes_max: u64,
+    pins: bool,
+    counters: Counters,
 }
 
 impl BlockCache {
-    /// A cache that holds at most so many bytes; with 0, nothing.
-    #[must_use]
+    /// A cache that holds at most so many bytes, for segments that keep index and filter in memory.
+    #[cfg(test)]
     pub fn new(bytes: u64) -> Self {
+        Self::with_pins(bytes, true)
+    }
+
+    /// A cache that holds at most so many bytes; with 0, nothing. The segments that use it keep their
+    /// index and filter in memory while they are open, or leave them to the cache.
+    #[must_use]
+    pub fn with_pins(bytes: u64, pins: bool) -> Self {
         let typical_blocks = (bytes / TYPICAL_BLOCK_BYTES).clamp(1, 1 << 24) as usize;
         // A multiple of the parts, which the crate would else round up, and so over the limit.
         let capacity = bytes - bytes % SHARDS as u64;
@@ -83,7 +135,7 @@ impl BlockCache {
             .shards(SHARDS)
             .estimated_items_capacity(typical_blocks)
             .weight_capacity(capacity);
-        let blocks = match options.build() {
+        let sections = match options.build() {
             Ok(options) => Cache::with_options(
                 options,
                 BlockWeight,
@@ -100,33 +152,58 @@ impl BlockCache {
             ),
         };
         Self {
-            blocks,
-            block_bytes_max: bytes / LARGEST_BLOCK_PART,
+            sections,
+            section_bytes_max: bytes / LARGEST_BLOCK_PART,
+            pins,
+            counters: Counters::default(),
         }
+    }
+
+    /// Whether segments keep their index and filter in memory.
+    #[must_use]
+    pub fn pins(&self) -> bool {
+        self.pins
+    }
+
+    /// What reads through it have met so far.
+    #[must_use]
+    pub fn counts(&self) -> ReadCounts {
+        self.counters.sums()
+    }
+
+    /// Where reads are counted.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Bytes held now, with what it takes to hold them.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.blocks.weight()
+        self.sections.weight()
     }
 
-    /// A block, which then counts as used of late.
+    /// A section, which then counts as used of late.
     #[inline]
-    pub(super) fn get(&self, file_id: FileId, offset: u64) -> Option<Block> {
-        self.blocks.get(&Key { file_id, offset })
+    pub(super) fn get(&self, file_id: FileId, offset: u64) -> Option<Cached> {
+        let key = Key { file_id, offset };
+        let found = self.sections.get(&key);
+        self.counters.cache(key.stripe(), found.is_some());
+        found
     }
 
-    /// A block, for a scan, which says nothing of whether it will be wanted again.
+    /// A section, for a scan, which says nothing of whether it will be wanted again.
     #[inline]
-    pub(super) fn peek(&self, file_id: FileId, offset: u64) -> Option<Block> {
-        self.blocks.peek(&Key { file_id, offset })
+    pub(super) fn peek(&self, file_id: FileId, offset: u64) -> Option<Cached> {
+        let key = Key { file_id, offset };
+        let found = self.sections.peek(&key);
+        self.counters.cache(key.stripe(), found.is_some());
+        found
     }
 
-    /// Keeps a block whose checksum has been verified, unless it is too long.
-    pub(super) fn insert(&self, file_id: FileId, offset: u64, block: &Block) {
-        if block.bytes() as u64 <= self.block_bytes_max {
-            self.blocks.insert(Key { file_id, offset }, block.clone());
+    /// Keeps a section whose checksum has been verified, unless it is too long.
+    pub(super) fn insert(&self, file_id: FileId, offset: u64, section: Cached) {
+        if section.bytes() <= self.section_bytes_max {
+            self.sections.insert(Key { file_id, offset }, section);
         }
     }
 }

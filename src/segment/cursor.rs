@@ -10,6 +10,8 @@ use bytes::Bytes;
 
 use super::block::{Block, Decoded};
 use super::block_cursor::BlockCursor;
+use super::format::Extent;
+use super::index::BlockIndex;
 use super::reader::Segment;
 use crate::cursor::Cursor;
 use crate::error::Result;
@@ -40,6 +42,8 @@ struct Window {
 /// A place in a segment. Made by [`Segment::cursor`].
 pub struct SegmentCursor {
     segment: Arc<Segment>,
+    /// Held from the first seek on, wherever else it is kept.
+    index: Option<Arc<BlockIndex>>,
     number: usize,
     block: Option<Block>,
     place: BlockCursor,
@@ -69,6 +73,7 @@ impl SegmentCursor {
     pub(super) fn new(segment: Arc<Segment>) -> Self {
         Self {
             segment,
+            index: None,
             number: 0,
             block: None,
             place: BlockCursor::default(),
@@ -79,12 +84,35 @@ impl SegmentCursor {
         }
     }
 
+    /// The index, to begin a seek with.
+    #[inline]
+    fn index(&mut self) -> Result<&BlockIndex> {
+        match &mut self.index {
+            Some(index) => Ok(index),
+            none => {
+                let index = self.segment.index().inspect_err(|_| self.block = None)?;
+                Ok(none.insert(index))
+            }
+        }
+    }
+
+    /// How many blocks there are, as far as a seek has found out.
+    fn blocks(&self) -> usize {
+        self.index.as_ref().map_or(0, |index| index.blocks())
+    }
+
+    /// Where a block lies; nowhere past the last.
+    fn extent(&self, number: usize) -> Extent {
+        let extent = self.index.as_ref().and_then(|index| index.extent(number));
+        extent.unwrap_or_default()
+    }
+
     /// Enters a block that a seek chose.
     fn enter(&mut self, number: usize) -> Result<()> {
         self.block = None;
         self.steps = 0;
         self.ahead_bytes = AHEAD_BYTES_MIN;
-        let block = self.segment.block(number)?;
+        let block = self.segment.block(self.extent(number))?;
         self.place.reset(&block);
         self.block = Some(block);
         self.number = number;
@@ -101,7 +129,7 @@ impl SegmentCursor {
         }
         self.steps = self.steps.saturating_add(1);
         let block = if self.steps <= STEPS_BEFORE_READING_AHEAD {
-            self.segment.block(number)?
+            self.segment.block(self.extent(number))?
         } else {
             self.block_ahead(number)?
         };
@@ -113,10 +141,10 @@ impl SegmentCursor {
 
     /// A block of a long walk: from the cache, the window, or a new window.
     fn block_ahead(&mut self, number: usize) -> Result<Block> {
-        if let Some(block) = self.segment.cached_block(number) {
+        let place = self.extent(number);
+        if let Some(block) = self.segment.cached_block(place) {
             return Ok(block);
         }
-        let place = self.segment.extent(number);
         if !self.window.blocks.contains(&number) {
             self.window.blocks = 0..0;
             if place.bytes >= self.ahead_bytes {
@@ -137,7 +165,8 @@ impl SegmentCursor {
 
     /// Reads block `number` and as many as fit of those behind it in the walk's direction.
     fn fill_window(&mut self, number: usize) -> Result<()> {
-        let wanted = self.segment.extent(number);
+        let wanted = self.extent(number);
+        let index = self.index.as_deref();
         let (mut first, mut last) = (number, number);
         let (mut start, mut end) = (wanted.offset, wanted.end());
         loop {
@@ -146,7 +175,7 @@ impl SegmentCursor {
                 Direction::Backward => first.checked_sub(1),
             };
             let Some((neighbour, place)) =
-                neighbour.and_then(|number| Some((number, self.segment.index.extent(number)?)))
+                neighbour.and_then(|number| Some((number, index?.extent(number)?)))
             else {
                 break;
             };
@@ -174,18 +203,18 @@ impl SegmentCursor {
             return Ok(false);
         };
         let moved = go(&mut self.place, block);
-        let moved = self.segment.checked(self.number, moved);
-        if moved.is_err() {
+        let Ok(moved) = moved else {
             self.block = None;
-        }
-        moved
+            return self.segment.checked(self.extent(self.number), moved);
+        };
+        Ok(moved)
     }
 
     /// Goes to the first entry of the block after this one, or nowhere.
     #[cold]
     fn next_block(&mut self) -> Result<()> {
         let number = self.number + 1;
-        if number >= self.segment.index.blocks() {
+        if number >= self.blocks() {
             self.block = None;
             return Ok(());
         }
@@ -206,8 +235,8 @@ impl SegmentCursor {
 
     /// [`Cursor::seek`] by the versions in the file.
     fn seek_stored(&mut self, key: &[u8], version: Version) -> Result<()> {
-        let number = self.segment.index.find(key, version);
-        if number >= self.segment.index.blocks() {
+        let number = self.index()?.find(key, version);
+        if number >= self.blocks() {
             self.block = None;
             return Ok(());
         }
@@ -221,7 +250,7 @@ impl SegmentCursor {
 
 impl Cursor for SegmentCursor {
     fn seek_to_first(&mut self) -> Result<()> {
-        if self.segment.index.blocks() == 0 {
+        if self.index()?.blocks() == 0 {
             return Ok(());
         }
         self.enter(0)?;
@@ -229,7 +258,7 @@ impl Cursor for SegmentCursor {
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        let Some(last) = self.segment.index.blocks().checked_sub(1) else {
+        let Some(last) = self.index()?.blocks().checked_sub(1) else {
             return Ok(());
         };
         self.enter(last)?;
@@ -251,8 +280,8 @@ impl Cursor for SegmentCursor {
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        let number = self.segment.index.find(key, Version::MAX);
-        if number >= self.segment.index.blocks() {
+        let number = self.index()?.find(key, Version::MAX);
+        if number >= self.blocks() {
             return self.seek_to_last();
         }
         self.enter(number)?;

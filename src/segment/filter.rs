@@ -120,7 +120,13 @@ impl Filter {
     /// Whether the segment can hold the key: false is certain, true is not.
     #[inline]
     pub fn may_hold(&self, key: &[u8]) -> bool {
-        self.bits.contains_hash(key_hash(key))
+        self.may_hold_hash(key_hash(key))
+    }
+
+    /// The same, for a key of which the hash is known.
+    #[inline]
+    pub fn may_hold_hash(&self, hash: u64) -> bool {
+        self.bits.contains_hash(hash)
     }
 
     /// Bytes of memory that it takes.

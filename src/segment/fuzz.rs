@@ -72,8 +72,11 @@ fn build(disk: &MemoryVfs, options: SegmentOptions, rows: &Rows) -> SegmentMeta 
         .expect("a segment with an entry is finished")
 }
 
-fn open(disk: &MemoryVfs, meta: &SegmentMeta, cache_bytes: u64) -> Result<Arc<Segment>> {
-    let cache = Arc::new(BlockCache::new(cache_bytes));
+/// Opened with a cache of so many bytes, which pins indexes and filters, or doesn't.
+type Cached = (u64, bool);
+
+fn open(disk: &MemoryVfs, meta: &SegmentMeta, cached: Cached) -> Result<Arc<Segment>> {
+    let cache = Arc::new(BlockCache::with_pins(cached.0, cached.1));
     Segment::open(Arc::new(disk.clone()), dir(), STORE, meta, cache).map(Arc::new)
 }
 
@@ -87,14 +90,17 @@ fn damaged(input: &mut Input<'_>) {
         filter_bits_per_key: input.pick(&[0, 1, 10]),
         codec: codec_of(shape / 6),
     };
-    let cache_bytes = input.pick(&[0, 4 << 10, 1 << 20]);
+    let cached = (
+        input.pick(&[0, 4 << 10, 1 << 20]),
+        (shape / 18).is_multiple_of(2),
+    );
     let while_open = input.flag();
     // What is done to the file stands before the rows: they take all that is left.
     let edits = input.below(4);
     let mut decided = Input::new(input.bytes(200));
     let rows = Rows::of(input);
     let meta = build(&disk, options, &rows);
-    let opened_before = while_open.then(|| open(&disk, &meta, cache_bytes).expect("it is sound"));
+    let opened_before = while_open.then(|| open(&disk, &meta, cached).expect("it is sound"));
     let before = disk.read_file(path());
     for _ in 0..edits {
         edit_file(&mut decided, &disk, &path());
@@ -105,7 +111,7 @@ fn damaged(input: &mut Input<'_>) {
     assert_eq!(named, changed, "what `inspect` says: {parts:?}");
     let segment = match opened_before {
         Some(segment) => segment,
-        None => match open(&disk, &meta, cache_bytes) {
+        None => match open(&disk, &meta, cached) {
             Ok(segment) => segment,
             Err(error) => {
                 assert!(changed, "a sound file is refused: {error}");

@@ -94,6 +94,12 @@ fn push_separator(out: &mut Vec<u8>, last: &[u8], next: Option<&[u8]>) {
     }
 }
 
+impl AsRef<BlockIndex> for BlockIndex {
+    fn as_ref(&self) -> &BlockIndex {
+        self
+    }
+}
+
 /// The index of an open segment: its bytes, and eight bytes of each separator side by side, over
 /// which a search runs before it compares whole keys.
 #[derive(Debug)]

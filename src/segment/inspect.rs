@@ -7,14 +7,16 @@ use bytes::Bytes;
 
 use super::block_cursor::BlockCursor;
 use super::compress::{self, Dictionary, Unreadable};
+use super::file::SegmentFile;
 use super::filter::Filter;
 use super::format::{
     Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Frame, HEADER_BYTES, Identity, Refusal, SectionKind,
     verify_section,
 };
 use super::index::BlockIndex;
+use super::open::open_dictionary;
 use super::properties::Properties;
-use super::reader::{SegmentFile, open_dictionary};
+
 use crate::error::{Error, Result};
 use crate::types::{Codec, FileId};
 use crate::vfs::{Access, Vfs};

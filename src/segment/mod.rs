@@ -15,13 +15,16 @@ mod block_cursor;
 mod builder;
 mod cache;
 mod compress;
+mod counters;
 mod cursor;
+mod file;
 mod filter;
 mod format;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod index;
 mod inspect;
+mod open;
 mod output;
 mod properties;
 mod reader;

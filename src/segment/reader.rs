@@ -1,108 +1,20 @@
 //! An open segment: point lookups, and the verified blocks that cursors walk.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::block::{Block, Decoded};
-use super::cache::BlockCache;
-use super::compress::{self, Dictionary, Unreadable};
+use super::cache::{BlockCache, Cached};
+use super::compress::Unreadable;
 use super::cursor::SegmentCursor;
-use super::file_name;
-use super::filter::Filter;
-use super::format::{
-    Extent, FILE_BYTES_MIN, FOOTER_BYTES, FORMAT_VERSION, FRAME_BYTES, Footer, HEADER_BYTES,
-    Identity, Refusal, SectionKind, verify_section,
-};
+use super::file::SegmentFile;
+use super::filter::{Filter, key_hash};
+use super::format::{Extent, Footer};
 use super::index::BlockIndex;
+use super::open::{check_blocks, open_filter, open_index};
 use super::properties::Properties;
-use crate::error::{Damage, Error, Result};
-use crate::types::{
-    Codec, FileId, Found, Index, KeyspaceId, RangeDeletes, SegmentMeta, StoreId, Version,
-};
-use crate::vfs::{Access, File, Vfs};
-
-/// The file under a segment: reads, and the words for what is wrong with it.
-pub(super) struct SegmentFile {
-    pub(super) file: Arc<dyn File>,
-    pub(super) path: PathBuf,
-    pub(super) file_id: FileId,
-    /// What its blocks were packed against.
-    pub(super) dictionary: Option<Dictionary>,
-}
-
-impl SegmentFile {
-    pub(super) fn damage(&self, place: Extent, what: impl Into<String>) -> Damage {
-        Damage::new(&self.path, place.offset, place.bytes, what)
-    }
-
-    pub(super) fn damaged(&self, place: Extent, what: impl Into<String>) -> Error {
-        Error::damaged(self.damage(place, what))
-    }
-
-    /// Reads bytes that the file must have. Call it only with a length that the file's own length
-    /// has vouched for.
-    pub(super) fn read(&self, place: Extent) -> Result<Vec<u8>> {
-        let bytes = usize::try_from(place.bytes)
-            .map_err(|_| self.damaged(place, "longer than this machine can address"))?;
-        let mut buffer = vec![0; bytes];
-        self.read_into(&mut buffer, place.offset)?;
-        Ok(buffer)
-    }
-
-    pub(super) fn read_into(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let found = self
-            .file
-            .read_at(buffer, offset)
-            .map_err(|error| Error::io("read", &self.path, error))?;
-        if found == buffer.len() {
-            return Ok(());
-        }
-        let missing = Extent {
-            offset: offset + found as u64,
-            bytes: (buffer.len() - found) as u64,
-        };
-        Err(self.damaged(missing, "the file ends before its content does"))
-    }
-
-    /// Reads a section and verifies its checksum.
-    fn read_section(&self, place: Extent, kind: SectionKind) -> Result<Bytes> {
-        let section = self.read(place)?;
-        self.verify(place.offset, kind, &section)?;
-        Ok(section.into())
-    }
-
-    fn verify(&self, offset: u64, kind: SectionKind, section: &[u8]) -> Result<Codec> {
-        verify_section(self.file_id, offset, kind, section).map_err(|what| {
-            let bytes = section.len() as u64;
-            self.damaged(Extent { offset, bytes }, what)
-        })
-    }
-
-    /// Verifies the bytes of a data block that were read at `offset`.
-    pub(super) fn verified_block(&self, offset: u64, section: Cow<'_, [u8]>) -> Result<Block> {
-        let codec = self.verify(offset, SectionKind::Data, &section)?;
-        let bytes = section.len() as u64;
-        let block = compress::block(section, codec, self.dictionary.as_ref());
-        block.map_err(|why| self.unreadable(Extent { offset, bytes }, why))
-    }
-
-    fn unreadable(&self, place: Extent, why: Unreadable) -> Error {
-        match why {
-            Unreadable::Malformed => self.damaged(place, why.what()),
-            Unreadable::MissingFeature(feature) => self.missing_feature(feature),
-        }
-    }
-
-    fn missing_feature(&self, feature: &'static str) -> Error {
-        let path = self.path.clone();
-        Error::FeatureMissing { path, feature }
-    }
-}
+use crate::error::Result;
+use crate::types::{Found, Index, KeyspaceId, RangeDeletes, SegmentMeta, Version};
 
 /// A published segment, open for reading. Safe to share between threads; reads take no lock but the
 /// cache's.
@@ -111,10 +23,16 @@ pub struct Segment {
     pub(super) meta: SegmentMeta,
     pub(super) footer: Footer,
     pub(super) properties: Properties,
-    pub(super) index: BlockIndex,
-    pub(super) filter: Option<Filter>,
-    ranges: RangeDeletes,
-    cache: Arc<BlockCache>,
+    /// Index and filter; `None` if they are left to the cache.
+    pub(super) pinned: Option<Pinned>,
+    pub(super) ranges: RangeDeletes,
+    pub(super) cache: Arc<BlockCache>,
+}
+
+/// What an open segment keeps in memory.
+pub(super) struct Pinned {
+    pub(super) index: Arc<BlockIndex>,
+    pub(super) filter: Option<Arc<Filter>>,
 }
 
 impl fmt::Debug for Segment {
@@ -128,71 +46,6 @@ impl fmt::Debug for Segment {
 }
 
 impl Segment {
-    /// Opens a segment and verifies all of it but the blocks: length, footer, ids, index, filter and
-    /// properties, against what the manifest says. Reads the index and the filter into memory.
-    ///
-    /// # Errors
-    /// `Damaged` (missing, empty, cut short, too long, another file under this name, or a checksum that
-    /// fails; several places at once where there are several), `ForeignFile`, `NewerFormat`, or what
-    /// the disk answers.
-    pub fn open(
-        vfs: Arc<dyn Vfs>,
-        dir: &Path,
-        store_id: StoreId,
-        meta: &SegmentMeta,
-        cache: Arc<BlockCache>,
-    ) -> Result<Self> {
-        let path = dir.join(file_name(meta.number));
-        let file = vfs.open(&path, Access::Read).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                return Error::damaged(Damage::new(&path, 0, meta.bytes, "the file is missing"));
-            }
-            Error::io("open", &path, error)
-        })?;
-        let file = SegmentFile {
-            file,
-            path,
-            file_id: meta.file_id,
-            dictionary: None,
-        };
-        let footer = open_footer(&file, store_id, meta)?;
-        Self::open_sections(file, footer, meta, cache)
-    }
-
-    /// Reads index, filter and properties, and names the damage of all three.
-    fn open_sections(
-        mut file: SegmentFile,
-        footer: Footer,
-        meta: &SegmentMeta,
-        cache: Arc<BlockCache>,
-    ) -> Result<Self> {
-        let mut damage = Vec::new();
-        file.dictionary = take(&mut damage, open_dictionary(&file, &footer))?.flatten();
-        let index = take(&mut damage, open_index(&file, &footer))?;
-        let filter = take(&mut damage, open_filter(&file, &footer))?;
-        let properties = take(&mut damage, open_properties(&file, &footer, meta))?;
-        let (Some(index), Some(filter), Some(properties)) = (index, filter, properties) else {
-            return Err(Error::Damaged(damage));
-        };
-        if !damage.is_empty() {
-            return Err(Error::Damaged(damage));
-        }
-        if properties.blocks != index.blocks() as u64 {
-            let what = format!("{} blocks in the properties", properties.blocks);
-            return Err(file.damaged(footer.properties, what));
-        }
-        Ok(Self {
-            file,
-            ranges: RangeDeletes::new(properties.range_deletes.iter().cloned()),
-            meta: meta.clone(),
-            footer,
-            properties,
-            index,
-            filter,
-            cache,
-        })
-    }
-
     /// What the manifest says of it.
     #[must_use]
     pub fn meta(&self) -> &SegmentMeta {
@@ -233,16 +86,69 @@ impl Segment {
         self.properties.blocks
     }
 
-    /// Bytes of memory that the filter takes.
+    /// Bytes of memory that the filter takes beside the cache.
     #[must_use]
     pub fn filter_bytes(&self) -> u64 {
-        self.filter.as_ref().map_or(0, Filter::memory_bytes)
+        let filter = self.pinned.as_ref().and_then(|all| all.filter.as_ref());
+        filter.map_or(0, |filter| filter.memory_bytes())
     }
 
-    /// Bytes of memory that the index takes.
+    /// Bytes of memory that the index takes beside the cache.
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
-        self.index.memory_bytes()
+        self.pinned
+            .as_ref()
+            .map_or(0, |pinned| pinned.index.memory_bytes())
+    }
+
+    /// The index: from memory, from the cache, or from the disk and then verified.
+    pub(super) fn index(&self) -> Result<Arc<BlockIndex>> {
+        if let Some(pinned) = &self.pinned {
+            return Ok(pinned.index.clone());
+        }
+        let offset = self.footer.index.offset;
+        if let Some(Cached::Index(index)) = self.cache.get(self.file.file_id, offset) {
+            return Ok(index);
+        }
+        let index = Arc::new(self.read_index()?);
+        let cached = Cached::Index(index.clone());
+        self.cache.insert(self.file.file_id, offset, cached);
+        Ok(index)
+    }
+
+    /// The index from the disk.
+    pub(super) fn read_index(&self) -> Result<BlockIndex> {
+        let index = open_index(&self.file, &self.footer)?;
+        check_blocks(&self.file, &self.footer, &index, &self.properties)?;
+        Ok(index)
+    }
+
+    /// The filter, in the same way; `None` if there is none that can be asked.
+    pub(super) fn filter(&self) -> Result<Option<Arc<Filter>>> {
+        if let Some(pinned) = &self.pinned {
+            return Ok(pinned.filter.clone());
+        }
+        let place = self.footer.filter;
+        if place.bytes == 0 {
+            return Ok(None);
+        }
+        if let Some(Cached::Filter(filter)) = self.cache.get(self.file.file_id, place.offset) {
+            return Ok(filter);
+        }
+        let filter = self.read_filter()?.map(Arc::new);
+        let cached = Cached::Filter(filter.clone());
+        self.cache.insert(self.file.file_id, place.offset, cached);
+        Ok(filter)
+    }
+
+    /// The filter from the disk.
+    pub(super) fn read_filter(&self) -> Result<Option<Filter>> {
+        open_filter(&self.file, &self.footer)
+    }
+
+    /// Whether index and filter are in memory, and so were verified when it was opened.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned.is_some()
     }
 
     /// The range deletions in it.
@@ -252,33 +158,56 @@ impl Segment {
     }
 
     /// The newest version of `key` that is not newer than `at`. Reads one block at most, and none for
-    /// most keys that are not there.
+    /// most keys that are not there; before that, index and filter, if the cache should have them and
+    /// hasn't.
     ///
     /// # Errors
     /// What the disk answers, or damage.
     pub fn get(&self, key: &[u8], at: Version) -> Result<Option<Found>> {
-        if self
-            .filter
-            .as_ref()
-            .is_some_and(|filter| !filter.may_hold(key))
-        {
-            return Ok(None);
-        }
         if at.index < self.meta.loaded_at {
             return Ok(None);
         }
-        let at = self.stored(at);
-        let number = self.index.find(key, at);
-        if number >= self.index.blocks() {
+        if let Some(Pinned { index, filter }) = &self.pinned {
+            return self.find(key, at, filter.as_deref(), || Ok(index));
+        }
+        let filter = self.filter()?;
+        self.find(key, at, filter.as_deref(), || self.index())
+    }
+
+    #[inline]
+    fn find<I: AsRef<BlockIndex>>(
+        &self,
+        key: &[u8],
+        at: Version,
+        filter: Option<&Filter>,
+        index: impl FnOnce() -> Result<I>,
+    ) -> Result<Option<Found>> {
+        let hash = filter.map(|filter| (filter, key_hash(key)));
+        if let Some((filter, hash)) = hash
+            && !filter.may_hold_hash(hash)
+        {
+            self.cache.counters().denial(hash);
             return Ok(None);
         }
-        let block = self.block(number)?;
-        let found = self.checked(number, block.find(key, at))?;
-        Ok(found.map(|entry| Found {
-            version: self.meta.version(entry.version),
-            kind: entry.kind,
-            value: block.into_value(&entry),
-        }))
+        let index = index()?;
+        let index = index.as_ref();
+        let at = self.stored(at);
+        let found = match index.extent(index.find(key, at)) {
+            None => None,
+            Some(place) => {
+                let block = self.block(place)?;
+                let found = self.checked(place, block.find(key, at))?;
+                found.map(|entry| Found {
+                    version: self.meta.version(entry.version),
+                    kind: entry.kind,
+                    value: block.into_value(&entry),
+                })
+            }
+        };
+        if let (None, Some((_, hash))) = (&found, hash) {
+            self.cache.counters().false_pass(hash);
+        }
+        Ok(found)
     }
 
     /// The version in the file that is the newest which a reader of `version` may see.
@@ -305,26 +234,29 @@ impl Segment {
     }
 
     /// Where a block lies.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn extent(&self, number: usize) -> Extent {
-        debug_assert!(number < self.index.blocks());
-        self.index.extent(number).unwrap_or_default()
+        let index = self.index().ok();
+        index.and_then(|i| i.extent(number)).unwrap_or_default()
     }
 
     /// A block from the cache, or else from the disk and then kept in the cache.
-    pub(super) fn block(&self, number: usize) -> Result<Block> {
-        let place = self.extent(number);
-        if let Some(block) = self.cache.get(self.file.file_id, place.offset) {
+    pub(super) fn block(&self, place: Extent) -> Result<Block> {
+        if let Some(Cached::Block(block)) = self.cache.get(self.file.file_id, place.offset) {
             return Ok(block);
         }
         let block = self.read_block(place)?;
-        self.cache.insert(self.file.file_id, place.offset, &block);
+        let cached = Cached::Block(block.clone());
+        self.cache.insert(self.file.file_id, place.offset, cached);
         Ok(block)
     }
 
     /// A block if the cache has it, for a scan.
-    pub(super) fn cached_block(&self, number: usize) -> Option<Block> {
-        let place = self.extent(number);
-        self.cache.peek(self.file.file_id, place.offset)
+    pub(super) fn cached_block(&self, place: Extent) -> Option<Block> {
+        match self.cache.peek(self.file.file_id, place.offset) {
+            Some(Cached::Block(block)) => Some(block),
+            _ => None,
+        }
     }
 
     /// A block from the disk.
@@ -334,157 +266,7 @@ impl Segment {
     }
 
     /// Names the block in which decoding failed.
-    pub(super) fn checked<T>(&self, number: usize, decoded: Decoded<T>) -> Result<T> {
-        let place = self.extent(number);
+    pub(super) fn checked<T>(&self, place: Extent, decoded: Decoded<T>) -> Result<T> {
         decoded.map_err(|_| self.file.unreadable(place, Unreadable::Malformed))
     }
-}
-
-/// Sets damage aside, so that the rest can be looked at too.
-fn take<T>(damage: &mut Vec<Damage>, outcome: Result<T>) -> Result<Option<T>> {
-    match outcome {
-        Ok(value) => Ok(Some(value)),
-        Err(Error::Damaged(found)) => {
-            damage.extend(found);
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn open_index(file: &SegmentFile, footer: &Footer) -> Result<BlockIndex> {
-    let section = file.read_section(footer.index, SectionKind::Index)?;
-    BlockIndex::parse(section, HEADER_BYTES as u64..footer.data_end())
-        .map_err(|what| file.damaged(footer.index, what))
-}
-
-fn open_filter(file: &SegmentFile, footer: &Footer) -> Result<Option<Filter>> {
-    if footer.filter.bytes == 0 {
-        return Ok(None);
-    }
-    let section = file.read_section(footer.filter, SectionKind::Filter)?;
-    Filter::parse(&section).map_err(|what| file.damaged(footer.filter, what))
-}
-
-/// The dictionary, if the segment has one.
-pub(super) fn open_dictionary(file: &SegmentFile, footer: &Footer) -> Result<Option<Dictionary>> {
-    if footer.dictionary.bytes == 0 {
-        return Ok(None);
-    }
-    let section = file.read_section(footer.dictionary, SectionKind::Dictionary)?;
-    if let Some(feature) = Codec::Zstd.missing_feature() {
-        return Err(file.missing_feature(feature));
-    }
-    let dictionary = Dictionary::parse(section.get(FRAME_BYTES..).unwrap_or_default());
-    let refused = |what| file.damaged(footer.dictionary, what);
-    dictionary.map(Some).map_err(refused)
-}
-
-fn open_properties(file: &SegmentFile, footer: &Footer, meta: &SegmentMeta) -> Result<Properties> {
-    let section = file.read_section(footer.properties, SectionKind::Properties)?;
-    let refused = |what| file.damaged(footer.properties, what);
-    let properties = section.get(FRAME_BYTES..).and_then(Properties::decode);
-    let properties =
-        properties.ok_or_else(|| refused("properties: malformed under a good checksum".into()))?;
-    let mut bound = meta.clone();
-    properties.bound(&mut bound);
-    if bound != *meta {
-        let what = "properties: counts or bounds differ from those in the manifest";
-        return Err(refused(what.to_owned()));
-    }
-    Ok(properties)
-}
-
-/// Finds out whose file this is, and that it is whole; says the most telling thing if not.
-fn open_footer(file: &SegmentFile, store_id: StoreId, meta: &SegmentMeta) -> Result<Footer> {
-    let file_bytes = file
-        .file
-        .len()
-        .map_err(|error| Error::io("read the length of", &file.path, error))?;
-    let sound = footer_at_end(file, file_bytes).and_then(|footer| {
-        check_identity(file, &footer.identity, store_id, meta)?;
-        check_length(file, file_bytes, meta)?;
-        Ok(footer)
-    });
-    let Err(Error::Damaged(damage)) = sound else {
-        return sound;
-    };
-    // The header may tell more than a footer that can't be read: a foreign file, or a newer format.
-    let header_bytes = file_bytes.min(HEADER_BYTES as u64);
-    let header = file.read(Extent {
-        offset: 0,
-        bytes: header_bytes,
-    })?;
-    match Identity::decode_header(&header) {
-        Ok(identity) => check_identity(file, &identity, store_id, meta)?,
-        Err(Refusal::NewerFormat(found)) => return Err(newer(file, found)),
-        Err(Refusal::Damaged(_)) => {}
-    }
-    check_length(file, file_bytes, meta)?;
-    Err(Error::Damaged(damage))
-}
-
-fn newer(file: &SegmentFile, found: u32) -> Error {
-    Error::NewerFormat {
-        path: file.path.clone(),
-        found,
-        supported: FORMAT_VERSION,
-    }
-}
-
-fn footer_at_end(file: &SegmentFile, file_bytes: u64) -> Result<Footer> {
-    let place = Extent {
-        offset: file_bytes.saturating_sub(FOOTER_BYTES as u64),
-        bytes: FOOTER_BYTES as u64,
-    };
-    if file_bytes < FILE_BYTES_MIN {
-        return Err(file.damaged(place, "too short for a segment"));
-    }
-    let bytes = file.read(place)?;
-    Footer::decode(&bytes, place.offset).map_err(|refusal| match refusal {
-        Refusal::Damaged(what) => file.damaged(place, what),
-        Refusal::NewerFormat(found) => newer(file, found),
-    })
-}
-
-fn check_identity(
-    file: &SegmentFile,
-    found: &Identity,
-    store_id: StoreId,
-    meta: &SegmentMeta,
-) -> Result<()> {
-    if found.store_id != store_id {
-        return Err(Error::ForeignFile {
-            path: file.path.clone(),
-            found: found.store_id.to_string(),
-            expected: store_id.to_string(),
-        });
-    }
-    if found.file_id != meta.file_id || found.number != meta.number {
-        let what = format!(
-            "this is segment {} with id {}, where segment {} with id {} belongs",
-            found.number, found.file_id, meta.number, meta.file_id
-        );
-        let place = Extent {
-            offset: 0,
-            bytes: meta.bytes,
-        };
-        return Err(file.damaged(place, what));
-    }
-    Ok(())
-}
-
-fn check_length(file: &SegmentFile, file_bytes: u64, meta: &SegmentMeta) -> Result<()> {
-    if file_bytes == meta.bytes {
-        return Ok(());
-    }
-    let place = Extent {
-        offset: file_bytes.min(meta.bytes),
-        bytes: file_bytes.abs_diff(meta.bytes),
-    };
-    let what = match file_bytes {
-        0 => "the file is empty".to_owned(),
-        bytes => format!("the file is {bytes} bytes long, not {}", meta.bytes),
-    };
-    Err(file.damaged(place, what))
 }

@@ -18,8 +18,15 @@ impl Segment {
         visit: &mut dyn FnMut(Entry<'_>) -> Result<()>,
     ) -> Result<Vec<Damage>> {
         let mut damage = Vec::new();
-        for number in 0..self.index.blocks() {
-            let place = self.extent(number);
+        let index = match self.index() {
+            Ok(index) => index,
+            Err(Error::Damaged(found)) => return Ok(found),
+            Err(error) => {
+                let what = format!("could not be read: {error}");
+                return Ok(vec![self.file.damage(self.footer.index, what)]);
+            }
+        };
+        for place in (0..index.blocks()).filter_map(|number| index.extent(number)) {
             let block = match self.read_block(place) {
                 Ok(block) => block,
                 Err(Error::Damaged(found)) => {
@@ -35,7 +42,7 @@ impl Segment {
             let mut cursor = BlockCursor::default();
             cursor.reset(&block);
             loop {
-                match self.checked(number, cursor.next(&block)) {
+                match self.checked(place, cursor.next(&block)) {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(Error::Damaged(found)) => {

@@ -1,5 +1,6 @@
 //! What the tests of this room share: small segments on a simulated disk, and what they should hold.
 
+mod cache;
 mod compression;
 mod damage;
 mod forged;
@@ -10,6 +11,7 @@ mod publish;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::counters::ReadCounts;
 use super::*;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! Reads a whole segment again and names everything in it that is not as it was written.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use std::borrow::Cow;
 
@@ -9,9 +10,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::block::{Block, Decoded, Malformed, Place, RawEntry, common_prefix};
 use super::compress::{self, Unreadable};
+use super::filter::Filter;
 use super::format::{
     Extent, FOOTER_BYTES, Footer, HEADER_BYTES, Identity, Refusal, SectionKind, verify_section,
 };
+use super::index::BlockIndex;
 use super::properties::Properties;
 use super::reader::Segment;
 use crate::codec::digest;
@@ -38,6 +41,9 @@ struct Verification<'a> {
     digest: Option<Xxh3>,
     counted: Properties,
     last_key: Option<Vec<u8>>,
+    /// `None` if it is damaged; then the blocks can't be told apart.
+    index: Option<Arc<BlockIndex>>,
+    filter: Option<Arc<Filter>>,
 }
 
 impl Segment {
@@ -61,18 +67,26 @@ impl Segment {
                 ..Properties::default()
             },
             last_key: None,
+            index: None,
+            filter: None,
         };
+        verification.take_index_and_filter();
         let there = self.file.file.len();
         let there =
             there.map_err(|error| Error::io("read the length of", &self.file.path, error))?;
         verification.check_parts(there);
         verification.check_length(there);
         verification.check_whole();
-        Ok(verification.damage)
+        let mut damage = verification.damage;
+        damage.sort_by_key(|damage| damage.offset);
+        Ok(damage)
     }
 
     /// The parts of the file, in order.
-    fn parts(&self) -> impl Iterator<Item = (Part, Extent)> + '_ {
+    fn parts<'a>(
+        &'a self,
+        index: Option<&'a BlockIndex>,
+    ) -> impl Iterator<Item = (Part, Extent)> + 'a {
         let header = Extent {
             offset: 0,
             bytes: HEADER_BYTES as u64,
@@ -81,8 +95,8 @@ impl Segment {
             offset: self.footer.properties.end(),
             bytes: FOOTER_BYTES as u64,
         };
-        let blocks =
-            (0..self.index.blocks()).map(|number| (Part::Block(number), self.extent(number)));
+        let extent = move |number| Some((Part::Block(number), index?.extent(number)?));
+        let blocks = (0..index.map_or(0, BlockIndex::blocks)).filter_map(extent);
         let sections = [
             (SectionKind::Dictionary, self.footer.dictionary),
             (SectionKind::Filter, self.footer.filter),
@@ -101,16 +115,46 @@ impl Segment {
 }
 
 impl Verification<'_> {
+    /// Those that were verified at the open, or else those that the disk has.
+    fn take_index_and_filter(&mut self) {
+        let segment = self.segment;
+        let (index, filter) = match segment.is_pinned() {
+            true => (segment.index(), segment.filter()),
+            false => (
+                segment.read_index().map(Arc::new),
+                segment.read_filter().map(|filter| filter.map(Arc::new)),
+            ),
+        };
+        let mut refused = |place, error| match error {
+            Error::Damaged(found) => self.damage.extend(found),
+            error => {
+                let what = format!("could not be read: {error}");
+                self.damage.push(segment.file.damage(place, what));
+            }
+        };
+        let index = index.map_err(|error| refused(segment.footer.index, error));
+        let filter = filter.map_err(|error| refused(segment.footer.filter, error));
+        self.index = index.ok();
+        self.filter = filter.ok().flatten();
+        if self.index.is_none() {
+            self.digest = None;
+        }
+    }
+
     /// Reads the parts that lie wholly in the file's first `there` bytes, many at a time.
     fn check_parts(&mut self, there: u64) {
-        let segment = self.segment;
+        let (segment, index) = (self.segment, self.index.clone());
         let mut run: Vec<(Part, Extent)> = Vec::new();
         let mut run_bytes = 0;
         for (part, place) in segment
-            .parts()
+            .parts(index.as_deref())
             .take_while(|(_, place)| place.end() <= there)
         {
-            if run_bytes + place.bytes > RUN_BYTES {
+            // Without an index there is a gap where the blocks are.
+            let follows = run
+                .last()
+                .is_none_or(|(_, last)| last.end() == place.offset);
+            if run_bytes + place.bytes > RUN_BYTES || !follows {
                 self.check_run(&run);
                 run.clear();
                 run_bytes = 0;
@@ -177,7 +221,10 @@ impl Verification<'_> {
             }
             Part::Block(number) => self.check_block(number, place, bytes),
         };
-        if let Err(what) = verdict {
+        let named = |damage: &Damage| damage.offset == place.offset;
+        if let Err(what) = verdict
+            && !self.damage.iter().any(named)
+        {
             self.damage.push(segment.file.damage(place, what));
         }
     }
@@ -224,12 +271,12 @@ impl Verification<'_> {
         entry: &RawEntry,
         value: &[u8],
     ) -> Result<(), String> {
-        let segment = self.segment;
         let value_bytes = value.len();
-        if !segment.index.admits(number, key, entry.version) {
+        let index = self.index.as_ref();
+        if index.is_some_and(|index| !index.admits(number, key, entry.version)) {
             return Err("does not belong between the separators of its block".into());
         }
-        if segment
+        if self
             .filter
             .as_ref()
             .is_some_and(|filter| !filter.may_hold(key))
@@ -268,7 +315,7 @@ impl Verification<'_> {
                 .push(file.damage(place, "bytes beyond the end of the segment"));
         } else if there < expected {
             // From the first part that is not all there.
-            let mut parts = self.segment.parts();
+            let mut parts = self.segment.parts(self.index.as_deref());
             let cut = parts.find(|(_, place)| place.end() > there);
             let offset = cut.map_or(there, |(_, place)| place.offset);
             let place = Extent {
@@ -289,7 +336,7 @@ impl Verification<'_> {
         let mut counted = std::mem::take(&mut self.counted);
         counted.largest_key = self.last_key.take().unwrap_or_default();
         let expected = &segment.properties;
-        counted.blocks = segment.index.blocks() as u64;
+        counted.blocks = self.index.as_ref().map_or(0, |i| i.blocks() as u64);
         counted.block_bytes = expected.block_bytes;
         counted.restart_interval = expected.restart_interval;
         counted.filter_bits_per_key = expected.filter_bits_per_key;

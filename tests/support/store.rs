@@ -141,4 +141,5 @@ pub fn varied(options: Options, seed: u64) -> Options {
             codec(pick(CODECS)),
             codec(pick(CODECS)),
         )))
+        .pin_index_and_filter(pick(&[0, 1]) == 1)
 }

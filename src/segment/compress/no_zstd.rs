@@ -1,7 +1,7 @@
 //! In place of Zstandard in a build without the feature `zstd`.
 
 /// Bytes of blocks from which a dictionary would be trained.
-pub const SAMPLE_BYTES: usize = 0;
+pub const SAMPLE_BYTES: usize = 400 << 10;
 
 /// There is none in this build.
 #[derive(Clone, Debug)]

@@ -78,11 +78,12 @@ pub(super) fn sections(input: &mut Input<'_>) {
     let decided = input.bytes(200);
     let rows = Rows::of(input);
     let meta = build(&disk, options, &rows);
-    let segment = open(&disk, &meta, 0).expect("it is sound");
+    let segment = open(&disk, &meta, (0, true)).expect("it is sound");
     let mut bytes = disk.read_file(path()).expect("it is there");
-    let mut places: Vec<(SectionKind, Extent)> = (0..segment.index.blocks())
-        .map(|number| (SectionKind::Data, segment.extent(number)))
-        .collect();
+    let mut places: Vec<(SectionKind, Extent)> =
+        (0..segment.index().expect("it is sound").blocks())
+            .map(|number| (SectionKind::Data, segment.extent(number)))
+            .collect();
     let footer = segment.footer;
     places.push((SectionKind::Index, footer.index));
     places.push((SectionKind::Properties, footer.properties));
@@ -165,7 +166,13 @@ fn use_all(bytes: &[u8], keys: &[Vec<u8>]) {
     let disk = MemoryVfs::new();
     disk.write_file(path(), bytes);
     show(&disk);
-    let segment = match open(&disk, &meta_for(bytes), 1 << 20) {
+    for pins in [true, false] {
+        use_opened(&disk, bytes, keys, pins);
+    }
+}
+
+fn use_opened(disk: &MemoryVfs, bytes: &[u8], keys: &[Vec<u8>], pins: bool) {
+    let segment = match open(disk, &meta_for(bytes), (1 << 20, pins)) {
         Ok(segment) => segment,
         Err(Error::NewerFormat { .. } | Error::ForeignFile { .. }) => return,
         Err(error) => {

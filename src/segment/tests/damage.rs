@@ -140,7 +140,7 @@ fn a_file_that_grew_is_refused() {
 fn all_damage_is_named_at_once() {
     let (_, memory, meta) = small();
     let segment = open(&memory, &meta).unwrap();
-    let blocks: Vec<_> = (0..segment.index.blocks())
+    let blocks: Vec<_> = (0..segment.index().unwrap().blocks())
         .map(|number| segment.extent(number))
         .collect();
     for place in blocks.iter().step_by(2) {
@@ -231,7 +231,7 @@ fn a_block_elsewhere_or_from_another_file_is_refused() {
     let bytes = memory.read_file(path_of(&meta)).unwrap();
     let (one, two) = (segment.extent(1), segment.extent(2));
     assert_eq!(one.bytes, two.bytes);
-    let in_one = |row: &&Row| segment.index.find(&row.key, Version::MAX) == 1;
+    let in_one = |row: &&Row| segment.index().unwrap().find(&row.key, Version::MAX) == 1;
     let row = rows.iter().find(in_one).unwrap();
     let block =
         |place: super::super::format::Extent| &bytes[place.offset as usize..place.end() as usize];
@@ -286,7 +286,7 @@ fn inspect_finds_the_blocks_without_index_and_footer() {
     let (rows, memory, meta) = small();
     let segment = open(&memory, &meta).unwrap();
     let lost = segment.extent(2);
-    let blocks = segment.index.blocks();
+    let blocks = segment.index().unwrap().blocks();
     memory.overwrite(path_of(&meta), lost.offset, vec![0xa5; lost.bytes as usize]);
     let tail = segment.footer.index.offset;
     memory.overwrite(path_of(&meta), tail, vec![0; (meta.bytes - tail) as usize]);

@@ -29,7 +29,7 @@ fn sample_of(codec: Codec) -> Sample {
     };
     let (memory, meta) = build(&rows, options);
     let segment = open(&memory, &meta).unwrap();
-    let mut sections: Vec<_> = (0..segment.index.blocks())
+    let mut sections: Vec<_> = (0..segment.index().unwrap().blocks())
         .map(|number| (SectionKind::Data, segment.extent(number)))
         .collect();
     let footer = segment.footer;
@@ -327,7 +327,7 @@ fn verify_names_entries_that_belong_in_another_block() {
     let rows = walk(&segment, true, 100).unwrap();
     let in_one: Vec<_> = rows
         .iter()
-        .filter(|row| segment.index.find(&row.key, row.version) == 1)
+        .filter(|row| segment.index().unwrap().find(&row.key, row.version) == 1)
         .collect();
     let place = segment.extent(1);
     let segment = forged(&memory, &meta, SectionKind::Data, place, |section| {

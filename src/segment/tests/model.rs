@@ -151,11 +151,12 @@ proptest! {
         others in vec((any_key(), any_version()), 0..30),
         moves in vec(any_move(), 0..40),
         cache_bytes in prop_oneof![Just(0u64), Just(3000), Just(1 << 20)],
+        pins in any::<bool>(),
     ) {
         let (memory, meta) = build(&rows, options);
         check_meta(&meta, &rows);
         prop_assert_eq!(meta.bytes, memory.file_bytes(path_of(&meta)).unwrap());
-        let cache = Arc::new(BlockCache::new(cache_bytes));
+        let cache = Arc::new(BlockCache::with_pins(cache_bytes, pins));
         let segment = open_with(Arc::new(memory.clone()), &meta, cache.clone()).unwrap();
         check_gets(&segment, &rows, &others);
         prop_assert_eq!(&walk(&segment, true, rows.len()).unwrap(), &rows);

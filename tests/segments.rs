@@ -1,6 +1,5 @@
-//! Compression as a user meets it: chosen for each keyspace and level, kept in the store, refused by a build
-//! that lacks the codec.
-
+//! Segments as a user meets them: packed as each keyspace and level asks for, refused by a build that lacks
+//! the codec, their indexes and filters pinned or cached.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -119,6 +118,31 @@ fn filter_bits_of_a_keyspace_are_its_own() {
     let many = KeyspaceOptions::default().filter_bits_per_key(65);
     let refused = db.create_keyspace_with("many", many).unwrap_err();
     assert!(matches!(refused, kintsu::Error::InvalidOption { .. }));
+}
+
+/// With index and filter in the cache, an open reads less, and answers are the same.
+#[test]
+fn what_is_not_pinned_counts_as_cache() {
+    let machine = Machine::new(36);
+    let db = machine.options().open().unwrap();
+    fill(&db, kintsu::DEFAULT_KEYSPACE, 1);
+    db.close().unwrap();
+    for pins in [true, false] {
+        let options = machine.options().block_cache_bytes(1 << 20);
+        let db = options.pin_index_and_filter(pins).open().unwrap();
+        holds(&db, kintsu::DEFAULT_KEYSPACE, 1);
+        assert_eq!(db.get("key-00007-and-more").unwrap(), None);
+        let statistics = db.statistics();
+        let own = &statistics.keyspaces[0];
+        assert_eq!((own.index_bytes > 0, own.filter_bytes > 0), (pins, pins));
+        assert!(statistics.block_cache_bytes > 0);
+        assert!(statistics.block_cache_misses > 0);
+        assert!(pins || statistics.block_cache_hits > 200);
+        assert_eq!(
+            statistics.filter_denials + statistics.filter_false_passes,
+            1
+        );
+    }
 }
 
 #[cfg(feature = "zstd")]
