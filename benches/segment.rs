@@ -40,7 +40,9 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 
 use self::cursor::Cursor;
-use self::segment::{BlockCache, Segment, SegmentBuilder, SegmentOptions, SegmentSetup};
+use self::segment::{
+    BlockCache, ReadPolicy, Segment, SegmentBuilder, SegmentOptions, SegmentSetup,
+};
 use self::types::{
     Codec, Entry, EntryKind, FileId, Index, KeyspaceId, SegmentMeta, SegmentNumber, StoreId,
     Version,
@@ -168,11 +170,11 @@ fn build_of(
 }
 
 fn open(dir: &Path, meta: &SegmentMeta, cache_bytes: u64) -> Arc<Segment> {
-    open_pinned(dir, meta, cache_bytes, true)
+    open_by(dir, meta, cache_bytes, ReadPolicy::default())
 }
 
-fn open_pinned(dir: &Path, meta: &SegmentMeta, cache_bytes: u64, pins: bool) -> Arc<Segment> {
-    let cache = Arc::new(BlockCache::with_pins(cache_bytes, pins));
+fn open_by(dir: &Path, meta: &SegmentMeta, cache_bytes: u64, policy: ReadPolicy) -> Arc<Segment> {
+    let cache = Arc::new(BlockCache::with_policy(cache_bytes, policy));
     Arc::new(Segment::open(Arc::new(DiskVfs), dir, STORE, meta, cache).unwrap())
 }
 
@@ -220,7 +222,11 @@ fn point_reads(group: &mut BenchmarkGroup<'_, WallTime>, dir: &Path, meta: &Segm
     group.bench_function("get, block cache", |bencher| {
         bencher.iter(|| cached.get(&key(random()), Version::MAX).unwrap().unwrap());
     });
-    let unpinned = open_pinned(dir, meta, LARGE, false);
+    let unpinned = ReadPolicy {
+        pins: false,
+        ..ReadPolicy::default()
+    };
+    let unpinned = open_by(dir, meta, LARGE, unpinned);
     warm(&unpinned, ENTRIES);
     let mut random = next;
     group.bench_function("get, block cache, nothing pinned", |bencher| {
@@ -230,8 +236,17 @@ fn point_reads(group: &mut BenchmarkGroup<'_, WallTime>, dir: &Path, meta: &Segm
     group.bench_function("get of an absent key", |bencher| {
         bencher.iter(|| cached.get(&key(random() + 1), Version::MAX).unwrap());
     });
+    let mut random = next;
     group.bench_function("get, page cache", |bencher| {
-        bencher.iter(|| uncached.get(&key(next()), Version::MAX).unwrap().unwrap());
+        bencher.iter(|| uncached.get(&key(random()), Version::MAX).unwrap().unwrap());
+    });
+    let maps = ReadPolicy {
+        maps: true,
+        ..ReadPolicy::default()
+    };
+    let mapped = open_by(dir, meta, 0, maps);
+    group.bench_function("get, page cache, mapped", |bencher| {
+        bencher.iter(|| mapped.get(&key(next()), Version::MAX).unwrap().unwrap());
     });
     let tree: BTreeMap<_, _> = (0..ENTRIES)
         .map(|number| (key(number * 2).to_vec(), bytes::Bytes::from(vec![7u8; 100])))

@@ -129,6 +129,7 @@ pub struct Options {
     pub(crate) block_bytes: usize,
     pub(crate) block_cache_bytes: u64,
     pub(crate) pin_index_and_filter: bool,
+    pub(crate) map_segments: bool,
     pub(crate) filter_bits_per_key: u32,
     pub(crate) segment_bytes: u64,
     pub(crate) level_base_bytes: u64,
@@ -212,6 +213,13 @@ setters! {
     /// damage in them then shows at the first read that needs them. An index or filter of more than a
     /// sixteenth of the cache is not kept: leave room. Default: true.
     pin_index_and_filter: bool;
+    /// Whether segments are read through a mapping of them into memory: a block that isn't in the block
+    /// cache but in the system's page cache then costs no system call. It is copied and verified as ever.
+    ///
+    /// **The hazard:** what would be an error of a read, a bad sector or a file that someone cut short,
+    /// ends the process with `SIGBUS` instead; so does a network file system that went away. No damage can
+    /// then be named or mended. Leave it off where a disk may fail. Default: false.
+    map_segments: bool;
     /// Bits of Bloom filter for each key in a segment; 0 = no filter. At most 64, default 10.
     filter_bits_per_key: u32;
     /// Where compaction cuts segments. 4 KiB to 16 GiB, default 64 MiB.
@@ -256,6 +264,7 @@ impl Options {
             block_bytes: 4 << 10,
             block_cache_bytes: 64 << 20,
             pin_index_and_filter: true,
+            map_segments: false,
             filter_bits_per_key: 10,
             segment_bytes: 64 << 20,
             level_base_bytes: 256 << 20,

@@ -145,6 +145,36 @@ fn what_is_not_pinned_counts_as_cache() {
     }
 }
 
+/// On the real disk. What is wrong with a file is named as ever, as long as the file keeps its length.
+#[test]
+fn mapped_segments_answer_the_same_and_name_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = || {
+        kintsu::Options::new(folder.path())
+            .map_segments(true)
+            .block_cache_bytes(0)
+            .background(kintsu::Background::Manual)
+    };
+    let db = options().open().unwrap();
+    fill(&db, kintsu::DEFAULT_KEYSPACE, 1);
+    holds(&db, kintsu::DEFAULT_KEYSPACE, 1);
+    db.close().unwrap();
+    let db = options().open().unwrap();
+    holds(&db, kintsu::DEFAULT_KEYSPACE, 1);
+    let is_segment = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "segment");
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let mut segments = files.map(|entry| entry.unwrap().path()).filter(is_segment);
+    let segment = segments.next().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[300] ^= 4;
+    // In place, beneath the mapping that is open.
+    let file = std::fs::OpenOptions::new().write(true).open(&segment);
+    std::os::unix::fs::FileExt::write_all_at(&file.unwrap(), &bytes, 0).unwrap();
+    let refused = db.get("key-00000").unwrap_err();
+    assert!(matches!(refused, kintsu::Error::Damaged(_)), "{refused}");
+    assert!(refused.to_string().contains(".segment"), "{refused}");
+}
+
 #[cfg(feature = "zstd")]
 #[test]
 fn zstd_packs_the_last_level() {

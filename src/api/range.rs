@@ -8,7 +8,10 @@ use crate::error::Result;
 /// Keys and values of a range, in key order from the front and in reverse from the back, as they stood
 /// when the range was made. Ends after the first error.
 ///
-/// Holds what it may still read until it is dropped.
+/// Until it is dropped it holds the point at which it reads, as a view does: what it may see isn't compacted
+/// away. Files and memtables that were replaced meanwhile it lets go of at its next step; those that it rests
+/// on are in [`Statistics::superseded_bytes`](crate::Statistics::superseded_bytes) and
+/// [`superseded_memtable_bytes`](crate::Statistics::superseded_memtable_bytes).
 pub struct Range {
     scan: Scan,
 }

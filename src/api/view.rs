@@ -117,7 +117,7 @@ impl ReadView {
         self.scan(keyspace.tree()?, prefix.to_vec(), prefix_end(prefix))
     }
 
-    pub(crate) fn get_from(&self, tree: &Tree, key: &[u8]) -> Result<Option<Bytes>> {
+    pub(crate) fn get_from(&self, tree: &Arc<Tree>, key: &[u8]) -> Result<Option<Bytes>> {
         self.shared.engine.check_open()?;
         let value = tree.get(key, || self.held.point())?;
         tree.check_not_dropped()?;
@@ -126,22 +126,15 @@ impl ReadView {
 
     pub(crate) fn scan(
         &self,
-        tree: &Tree,
+        tree: &Arc<Tree>,
         lower: Vec<u8>,
         upper: Option<Vec<u8>>,
     ) -> Result<Range> {
         self.shared.engine.check_open()?;
         let held = Some(self.held.clone());
-        let state = tree.load();
+        let scan = Scan::new(tree, || self.held.point(), held, lower, upper);
         // A drop that went on meanwhile may have taken segments out of what was just loaded.
         tree.check_not_dropped()?;
-        Ok(Range::new(Scan::new(
-            tree,
-            state,
-            self.held.point(),
-            held,
-            lower,
-            upper,
-        )))
+        Ok(Range::new(scan))
     }
 }

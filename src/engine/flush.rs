@@ -402,9 +402,20 @@ impl Engine {
         }
         drop(manifest);
         drop(compactions);
+        self.note_flushed(generation);
         self.generations.lock().pop_front();
         self.release_dropped(generation.covered);
         Ok(())
+    }
+
+    fn note_flushed(&self, generation: &Generation) {
+        let mut flushed = self.flushed.lock();
+        flushed.retain(|table| table.strong_count() > 0);
+        for (_, table) in &generation.tables {
+            if let Frozen::Memtable(table) = table {
+                flushed.push(Arc::downgrade(table));
+            }
+        }
     }
 
     /// Gives up the segments of keyspaces whose end the manifest now knows.

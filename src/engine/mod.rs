@@ -34,9 +34,8 @@ mod verify;
 mod views;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
@@ -79,6 +78,7 @@ pub(crate) use views::{HeldPoint, OpenTransaction, Views};
 use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
+use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::segment::{BlockCache, Segment};
 use crate::types::{Index, Lsn, SegmentNumber, StoreId};
@@ -116,6 +116,8 @@ pub(crate) struct Engine {
     dropped: Mutex<Vec<(Index, Arc<Tree>)>>,
     /// Segments that the manifest no longer names, until their last reader has gone.
     garbage: Mutex<Vec<Arc<Segment>>>,
+    /// Memtables whose content is in segments, as long as somebody reads them.
+    flushed: Mutex<Vec<Weak<Memtable>>>,
     /// Files found at open that nothing names.
     orphans: Mutex<Vec<String>>,
     /// Held while a backup is made.

@@ -26,7 +26,7 @@ use crate::manifest::{
     KeyspaceState, Manifest, ManifestAccess, ManifestReport, ManifestSetup, ManifestState,
 };
 use crate::options::{Background, Options, Progress};
-use crate::segment::{BlockCache, Segment};
+use crate::segment::{BlockCache, ReadPolicy, Segment};
 use crate::types::{
     Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentMeta, SegmentNumber, StoreId, Term,
 };
@@ -127,10 +127,12 @@ impl Engine {
         let (manifest, state) = open_manifest(options, &mut report)?;
         let position = manifest.position();
         let manifest = Arc::new(Mutex::new(manifest));
-        let cache = Arc::new(BlockCache::with_pins(
-            options.block_cache_bytes,
-            options.pin_index_and_filter,
-        ));
+        let policy = ReadPolicy {
+            pins: options.pin_index_and_filter,
+            maps: options.map_segments,
+        };
+        let cache = BlockCache::with_policy(options.block_cache_bytes, policy);
+        let cache = Arc::new(cache);
         let keyspaces = open_trees(options, &state, &cache, &mut report)?;
         let covered = state
             .keyspaces
@@ -218,6 +220,7 @@ impl Engine {
             log_begun_at,
             dropped: Mutex::new(replay.dropped),
             garbage: Mutex::new(Vec::new()),
+            flushed: Mutex::new(Vec::new()),
             orphans: Mutex::new(orphans),
             backups: Mutex::new(()),
             archive: Archive::default(),

@@ -15,10 +15,16 @@ use crate::types::{EntryKind, RangeDeletes, Version};
 const SKIP_KEYS_MIN: u32 = 16;
 
 /// A walk over the visible keys in `[lower, upper)`. The two ends move towards each other.
+///
+/// It reads the tables of one moment, which stay as long as it does. Where its point is held, newer tables
+/// have all that it may see too: it goes over to them at its next step after there are some, and so pins
+/// files and memtables that were replaced only while it rests.
 pub(crate) struct Scan {
+    tree: Arc<Tree>,
     state: Arc<TreeState>,
+    /// The tree's count of changes when `state` was loaded, or before.
+    changes: u64,
     at: ReadPoint,
-    values: Arc<Values>,
     /// All that is deleted in the range.
     ranges: RangeDeletes,
     lower: Vec<u8>,
@@ -33,27 +39,29 @@ pub(crate) struct Scan {
     /// Keys hidden by range deletions since the last one given out, or the last skip.
     hidden: u32,
     /// Keeps what the reader may see from being compacted away.
-    _held: Option<Arc<HeldPoint>>,
+    held: Option<Arc<HeldPoint>>,
 }
 
 impl Scan {
-    /// A walk over `state`, tables of `tree`, as it is seen `at` a point that is held, or that is not older
-    /// than the loading of the tables.
+    /// A walk over the tables of `tree`, as it is seen at a point that is held, or else is asked for: that is
+    /// done after the loading of the tables.
     pub(crate) fn new(
-        tree: &Tree,
-        state: Arc<TreeState>,
-        at: ReadPoint,
+        tree: &Arc<Tree>,
+        at: impl FnOnce() -> ReadPoint,
         held: Option<Arc<HeldPoint>>,
         lower: Vec<u8>,
         upper: Option<Vec<u8>>,
     ) -> Self {
-        let _held = held;
         let (front, back, front_key) = (None, None, None);
+        let changes = tree.changes();
+        let state = tree.load();
+        let at = at();
         let ranges = RangeDeletes::new(state.range_deletes(&lower, upper.as_deref()));
         Self {
+            tree: tree.clone(),
             state,
+            changes,
             at,
-            values: tree.values.clone(),
             ranges,
             lower,
             upper,
@@ -63,7 +71,7 @@ impl Scan {
             met: None,
             failed: false,
             hidden: 0,
-            _held,
+            held,
         }
     }
 
@@ -97,10 +105,33 @@ impl Scan {
         }
     }
 
+    /// Goes over to the tables as they are now.
+    #[cold]
+    fn renew(&mut self) {
+        if self.held.is_none() {
+            return;
+        }
+        self.changes = self.tree.changes();
+        let state = self.tree.load();
+        // The tables of a keyspace that was dropped are taken away from it, not from those who read it.
+        if self.tree.is_dropped() {
+            return;
+        }
+        let upper = self.upper.as_deref();
+        self.ranges = RangeDeletes::new(state.range_deletes(&self.lower, upper));
+        self.state = state;
+        (self.front, self.back) = (None, None);
+        self.hidden = 0;
+    }
+
     /// Leaves the key in `front_key`.
     fn step_front(&mut self) -> Result<Option<Bytes>> {
+        if self.changes != self.tree.changes() {
+            self.renew();
+        }
         if self.front.is_none() {
-            let (lower, upper) = (&self.lower, self.upper.as_deref());
+            let lower = self.front_key.as_ref().unwrap_or(&self.lower);
+            let upper = self.upper.as_deref();
             let mut merge = Merge::of_tree(&self.state, lower, upper, Direction::Forward);
             merge.seek(lower)?;
             self.front = Some(merge);
@@ -142,9 +173,9 @@ impl Scan {
             }
             self.hidden = 0;
             if entry.kind == EntryKind::Merge {
-                return merged(merge, &self.values, key, self.at, deleted).map(Some);
+                return merged(merge, &self.tree.values, key, self.at, deleted).map(Some);
             }
-            let value = self.values.plain(&entry, || merge.value(), self.at);
+            let value = self.tree.values.plain(&entry, || merge.value(), self.at);
             let advanced = merge.advance();
             if value.is_some() {
                 self.met = advanced.err();
@@ -156,8 +187,12 @@ impl Scan {
 
     /// Leaves the key in `upper`, which it now is.
     fn step_back(&mut self) -> Result<Option<Bytes>> {
+        if self.changes != self.tree.changes() {
+            self.renew();
+        }
         if self.back.is_none() {
-            let (lower, upper) = (&self.lower, self.upper.as_deref());
+            let lower = self.front_key.as_ref().unwrap_or(&self.lower);
+            let upper = self.upper.as_deref();
             let mut merge = Merge::of_tree(&self.state, lower, upper, Direction::Backward);
             merge.seek_before(upper)?;
             self.back = Some(merge);
@@ -192,13 +227,13 @@ impl Scan {
                         operands.push(merge.value());
                     } else {
                         operands.clear();
-                        newest = self.values.plain(&entry, || merge.value(), self.at);
+                        newest = self.tree.values.plain(&entry, || merge.value(), self.at);
                     }
                 }
                 merge.advance()?;
             }
             if !operands.is_empty() {
-                return self.values.merged(upper, newest, &operands).map(Some);
+                return self.tree.values.merged(upper, newest, &operands).map(Some);
             }
             if newest.is_some() {
                 self.hidden = 0;

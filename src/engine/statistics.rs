@@ -1,6 +1,6 @@
 //! What a store is made of, in numbers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::engine::Engine;
 use crate::engine::metrics::Activity;
@@ -51,6 +51,8 @@ pub struct Statistics {
     pub views: usize,
     /// The lowest index that one of them holds; what it sees can't be compacted away.
     pub oldest_view: Option<Index>,
+    /// The time of the record at that index, or of a later one that it sees by, in microseconds since 1970.
+    pub oldest_view_time_us: Option<u64>,
     /// What it has done since it was opened.
     pub activity: Activity,
     /// Subscriptions of the change feed.
@@ -62,6 +64,8 @@ pub struct Statistics {
     /// Bytes of segments that are superseded, and stay because somebody still reads them or they await their
     /// removal.
     pub superseded_bytes: u64,
+    /// Bytes of memtables that were flushed, and stay because somebody still reads them.
+    pub superseded_memtable_bytes: u64,
     /// Why the store takes no more writes, if so.
     pub latched: Option<String>,
     /// What the last flush or compaction met, until one succeeds.
@@ -116,7 +120,9 @@ impl KeyspaceStatistics {
 
 impl Engine {
     pub(crate) fn statistics(&self) -> Statistics {
-        let (views, oldest_view) = self.views.summary();
+        let (views, oldest) = self.views.summary();
+        let flushed = self.flushed.lock();
+        let superseded_memtables = flushed.iter().filter_map(Weak::upgrade);
         let keyspaces = self.keyspaces.load();
         let reads = self.cache.counts();
         Statistics {
@@ -133,7 +139,8 @@ impl Engine {
             filter_false_passes: reads.filter_false_passes,
             generations_waiting: self.generations.lock().len(),
             views,
-            oldest_view,
+            oldest_view: oldest.map(|point| point.index),
+            oldest_view_time_us: oldest.map(|point| point.time_us),
             activity: self
                 .metrics
                 .read(self.log.end_lsn().0.saturating_sub(self.log_begun_at.0)),
@@ -141,6 +148,7 @@ impl Engine {
             log_pinned: self.pins.lowest(self.log.first_index()),
             log_first_index: self.log.first_index(),
             superseded_bytes: self.garbage.lock().iter().map(|s| s.meta().bytes).sum(),
+            superseded_memtable_bytes: superseded_memtables.map(|t| t.bytes() as u64).sum(),
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
             archived_index: self

@@ -6,7 +6,7 @@
 //! included. So the first table that has a version the reader may see has the newest one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub(crate) struct Tree {
     pub(crate) options: KeyspaceOptions,
     pub(crate) values: Arc<Values>,
     state: ArcSwap<TreeState>,
+    /// How often the tables were replaced.
+    changes: AtomicU64,
     /// Held from the load to the store of a change: a freeze and a publication can meet here.
     changing: Mutex<()>,
     dropped: AtomicBool,
@@ -86,9 +88,16 @@ impl Tree {
             options,
             values,
             state,
+            changes: AtomicU64::new(0),
             changing,
             dropped,
         }
+    }
+
+    /// How often the tables were replaced: as long as it stays the same, so do they.
+    #[inline]
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The tables now.
@@ -108,6 +117,7 @@ impl Tree {
         let mut state = TreeState::clone(&self.state.load());
         change(&mut state);
         self.state.store(Arc::new(state));
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn mark_dropped(&self) {

@@ -92,7 +92,11 @@ impl Tree {
     ///
     /// # Errors
     /// A failed read, damage, or a merge that can't be worked out.
-    pub(crate) fn get(&self, key: &[u8], point: impl Fn() -> ReadPoint) -> Result<Option<Bytes>> {
+    pub(crate) fn get(
+        self: &Arc<Self>,
+        key: &[u8],
+        point: impl Fn() -> ReadPoint,
+    ) -> Result<Option<Bytes>> {
         let found = self.with(|state| {
             let at = point();
             Ok(state.get(key, at.version())?.map(|found| (found, at)))
@@ -113,11 +117,13 @@ impl Tree {
 
     /// Walks the versions of one key as if it were a range.
     #[cold]
-    fn get_merged(&self, key: &[u8], point: impl Fn() -> ReadPoint) -> Result<Option<Bytes>> {
-        let state = self.load();
-        let at = point();
+    fn get_merged(
+        self: &Arc<Self>,
+        key: &[u8],
+        point: impl Fn() -> ReadPoint,
+    ) -> Result<Option<Bytes>> {
         let upper = [key, &[0]].concat();
-        let mut scan = Scan::new(self, state, at, None, key.to_vec(), Some(upper));
+        let mut scan = Scan::new(self, point, None, key.to_vec(), Some(upper));
         Ok(scan.next_front()?.map(|(_, value)| value))
     }
 }

@@ -140,11 +140,15 @@ impl Views {
         Boundaries { indexes, time_us }
     }
 
-    /// How many readers hold an index, and the lowest one held.
-    pub(crate) fn summary(&self) -> (usize, Option<Index>) {
+    /// How many readers hold a point, and the lowest one held.
+    pub(crate) fn summary(&self) -> (usize, Option<ReadPoint>) {
         let held = self.held.lock();
         let count = held.values().map(|holders| holders.count).sum();
-        (count, held.keys().next().copied())
+        let lowest = held.iter().next().map(|(index, holders)| ReadPoint {
+            index: *index,
+            time_us: holders.time_us,
+        });
+        (count, lowest)
     }
 }
 

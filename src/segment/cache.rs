@@ -99,6 +99,24 @@ impl Weighter<Key, Cached> for BlockWeight {
     }
 }
 
+/// How segments are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPolicy {
+    /// Whether they keep their index and filter in memory while they are open, or leave them to the cache.
+    pub pins: bool,
+    /// Whether they are read through a mapping.
+    pub maps: bool,
+}
+
+impl Default for ReadPolicy {
+    fn default() -> Self {
+        Self {
+            pins: true,
+            maps: false,
+        }
+    }
+}
+
 /// Verified blocks of all segments of a store, up to a limit in bytes.
 ///
 /// Values that were handed out keep their block in memory beyond that limit, until they are dropped.
@@ -112,7 +130,7 @@ pub struct BlockCache {
         DefaultLifecycle<Key, Cached>,
     >,
     section_bytes_max: u64,
-    pins: bool,
+    policy: ReadPolicy,
     counters: Counters,
 }
 
@@ -120,13 +138,13 @@ impl BlockCache {
     /// A cache that holds at most so many bytes, for segments that keep index and filter in memory.
     #[cfg(test)]
     pub fn new(bytes: u64) -> Self {
-        Self::with_pins(bytes, true)
+        Self::with_policy(bytes, ReadPolicy::default())
     }
 
-    /// A cache that holds at most so many bytes; with 0, nothing. The segments that use it keep their
-    /// index and filter in memory while they are open, or leave them to the cache.
+    /// A cache that holds at most so many bytes; with 0, nothing. The segments that use it are read by its
+    /// policy.
     #[must_use]
-    pub fn with_pins(bytes: u64, pins: bool) -> Self {
+    pub fn with_policy(bytes: u64, policy: ReadPolicy) -> Self {
         let typical_blocks = (bytes / TYPICAL_BLOCK_BYTES).clamp(1, 1 << 24) as usize;
         // A multiple of the parts, which the crate would else round up, and so over the limit.
         let capacity = bytes - bytes % SHARDS as u64;
@@ -154,15 +172,15 @@ impl BlockCache {
         Self {
             sections,
             section_bytes_max: bytes / LARGEST_BLOCK_PART,
-            pins,
+            policy,
             counters: Counters::default(),
         }
     }
 
-    /// Whether segments keep their index and filter in memory.
+    /// How the segments that use it are read.
     #[must_use]
-    pub fn pins(&self) -> bool {
-        self.pins
+    pub fn policy(&self) -> ReadPolicy {
+        self.policy
     }
 
     /// What reads through it have met so far.

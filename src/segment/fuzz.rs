@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use self::rows::{Row, Rows};
 use super::{
-    BlockCache, Inspected, Segment, SegmentBuilder, SegmentCursor, SegmentOptions, SegmentSetup,
-    file_name, inspect,
+    BlockCache, Inspected, ReadPolicy, Segment, SegmentBuilder, SegmentCursor, SegmentOptions,
+    SegmentSetup, file_name, inspect,
 };
 use crate::cursor::Cursor;
 use crate::error::{Damage, Error, Result};
@@ -76,7 +76,13 @@ fn build(disk: &MemoryVfs, options: SegmentOptions, rows: &Rows) -> SegmentMeta 
 type Cached = (u64, bool);
 
 fn open(disk: &MemoryVfs, meta: &SegmentMeta, cached: Cached) -> Result<Arc<Segment>> {
-    let cache = Arc::new(BlockCache::with_pins(cached.0, cached.1));
+    let cache = Arc::new(BlockCache::with_policy(
+        cached.0,
+        ReadPolicy {
+            pins: cached.1,
+            maps: cached.1,
+        },
+    ));
     Segment::open(Arc::new(disk.clone()), dir(), STORE, meta, cache).map(Arc::new)
 }
 

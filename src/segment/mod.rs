@@ -34,7 +34,7 @@ mod tests;
 mod verify;
 
 pub use builder::{SegmentBuilder, SegmentOptions, SegmentSetup};
-pub use cache::BlockCache;
+pub use cache::{BlockCache, ReadPolicy};
 pub use cursor::SegmentCursor;
 pub use format::{Footer as SegmentFooter, Identity as SegmentIdentity};
 pub use inspect::{Inspected, InspectedContent, inspect};

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cache::BlockCache;
+use super::cache::{BlockCache, ReadPolicy};
 use super::compress::Dictionary;
 use super::file::SegmentFile;
 use super::file_name;
@@ -18,7 +18,7 @@ use super::properties::Properties;
 use super::reader::{Pinned, Segment};
 use crate::error::{Damage, Error, Result};
 use crate::types::{Codec, RangeDeletes, SegmentMeta, StoreId};
-use crate::vfs::{Access, Vfs};
+use crate::vfs::{Access, File, Vfs};
 
 impl Segment {
     /// Opens a segment and verifies all of it but the blocks: length, footer, ids, index, filter and
@@ -37,7 +37,7 @@ impl Segment {
         cache: Arc<BlockCache>,
     ) -> Result<Self> {
         let path = dir.join(file_name(meta.number));
-        let file = vfs.open(&path, Access::Read).map_err(|error| {
+        let file = open_file(&*vfs, &path, cache.policy()).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
                 return Error::damaged(Damage::new(&path, 0, meta.bytes, "the file is missing"));
             }
@@ -62,7 +62,7 @@ impl Segment {
     ) -> Result<Self> {
         let mut damage = Vec::new();
         file.dictionary = take(&mut damage, open_dictionary(&file, &footer))?.flatten();
-        let pinned = match cache.pins() {
+        let pinned = match cache.policy().pins {
             true => {
                 let index = take(&mut damage, open_index(&file, &footer))?;
                 let filter = take(&mut damage, open_filter(&file, &footer))?;
@@ -92,6 +92,17 @@ impl Segment {
             cache,
         })
     }
+}
+
+/// Mapped, if that is wanted and there is such a way.
+fn open_file(vfs: &dyn Vfs, path: &Path, policy: ReadPolicy) -> io::Result<Arc<dyn File>> {
+    if policy.maps {
+        match vfs.open(path, Access::ReadMapped) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            done => return done,
+        }
+    }
+    vfs.open(path, Access::Read)
 }
 
 /// Sets damage aside, so that the rest can be looked at too.

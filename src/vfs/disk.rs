@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::direct::DirectFile;
 use super::file_system;
+use super::mapped::MappedFile;
 use super::{Access, DirEntry, File, FileSystem, Lock, Vfs};
 
 /// Zeros written in one call where the file system can't preallocate, in bytes.
@@ -35,6 +36,7 @@ impl Vfs for DiskVfs {
         match access {
             Access::Read => {}
             Access::ReadDirect => return Ok(Arc::new(DirectFile::open(path)?)),
+            Access::ReadMapped => return Ok(Arc::new(MappedFile::open(path)?)),
             Access::Write => {
                 options.write(true);
             }

@@ -204,6 +204,7 @@ impl Vfs for FaultVfs {
         let (kind, details) = match access {
             Access::Read => (OperationKind::Open, ""),
             Access::ReadDirect => (OperationKind::Open, "direct"),
+            Access::ReadMapped => (OperationKind::Open, "mapped"),
             Access::Write => (OperationKind::Open, "to write"),
             Access::CreateNew => (OperationKind::Create, ""),
             Access::CreateOrTruncate => (OperationKind::Create, "or truncate"),

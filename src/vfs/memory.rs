@@ -225,7 +225,9 @@ impl MemoryVfs {
                 disk.inode_mut(inode)?.set_len(0);
                 inode
             }
-            (Ok(inode), Access::Read | Access::ReadDirect | Access::Write) => inode,
+            (Ok(inode), Access::Read | Access::ReadDirect | Access::ReadMapped | Access::Write) => {
+                inode
+            }
             (Err(error), Access::CreateNew | Access::CreateOrTruncate)
                 if error.kind() == ErrorKind::NotFound =>
             {
@@ -385,7 +387,9 @@ impl MemoryFile {
 
     fn check_writable(&self) -> io::Result<()> {
         match self.access {
-            Access::Read | Access::ReadDirect => Err(ErrorKind::PermissionDenied.into()),
+            Access::Read | Access::ReadDirect | Access::ReadMapped => {
+                Err(ErrorKind::PermissionDenied.into())
+            }
             Access::Write | Access::CreateNew | Access::CreateOrTruncate => Ok(()),
         }
     }

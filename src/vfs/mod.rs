@@ -31,6 +31,9 @@ mod disk;
 #[cfg(any(test, feature = "testing"))]
 mod fault;
 mod file_system;
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the copy out of a mapping")]
+mod mapped;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 #[cfg(any(test, feature = "testing"))]
@@ -59,6 +62,10 @@ pub enum Access {
     /// length may be asked for; alignment is the implementation's business. Call it only after the
     /// file has been synced. `Unsupported` where the file system has no such way.
     ReadDirect,
+    /// An existing file that is sealed and that nobody writes or cuts any more, to read through a mapping
+    /// into memory: no system call a read, but what would else be an error of a read kills the process.
+    /// `Unsupported` where there is no such way.
+    ReadMapped,
     /// An existing file, to read and write.
     Write,
     /// A new, empty file, to read and write; `AlreadyExists` if the name is taken.

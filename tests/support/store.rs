@@ -142,4 +142,5 @@ pub fn varied(options: Options, seed: u64) -> Options {
             codec(pick(CODECS)),
         )))
         .pin_index_and_filter(pick(&[0, 1]) == 1)
+        .map_segments(pick(&[0, 1]) == 1)
 }

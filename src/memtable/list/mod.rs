@@ -1,6 +1,6 @@
 //! The ordered list under the memtable: a linked list of keys in an arena, each with the list of its
-//! versions, and a tree over the keys that leads searches to the right stretch. This module is the only
-//! one in Kintsu that may hold `unsafe`.
+//! versions, and a tree over the keys that leads searches to the right stretch. This module holds
+//! `unsafe`; the only other one in Kintsu reads mapped files.
 //!
 //! # Safety argument
 //! 1. **Memory.** Keys, versions and index nodes lie in arenas that never move or free anything before

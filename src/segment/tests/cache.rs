@@ -3,6 +3,11 @@
 use super::*;
 use crate::vfs::{FaultVfs, OperationKind};
 
+const UNPINNED: ReadPolicy = ReadPolicy {
+    pins: false,
+    maps: false,
+};
+
 fn numbered(from: u64, count: u64) -> Vec<Row> {
     let row = |number: u64| {
         let key = format!("key-{number:08}");
@@ -31,7 +36,10 @@ fn the_limit_holds_over_many_segments() {
     let (memory, built) = many(40, 400);
     for pins in [true, false] {
         for limit in [0, 20_000, 200_000, 800_000] {
-            let cache = Arc::new(BlockCache::with_pins(limit, pins));
+            let cache = Arc::new(BlockCache::with_policy(
+                limit,
+                ReadPolicy { pins, maps: false },
+            ));
             let open = |meta| open_with(Arc::new(memory.clone()), meta, cache.clone()).unwrap();
             let segments: Vec<_> = built.iter().map(|(meta, _)| open(meta)).collect();
             let all = built.iter().zip(&segments);
@@ -81,7 +89,7 @@ fn what_is_not_pinned_is_read_when_it_is_needed_and_once() {
     let (memory, built) = many(1, 4_000);
     let (meta, rows) = &built[0];
     let vfs = FaultVfs::on_memory(&memory);
-    let cache = Arc::new(BlockCache::with_pins(16 << 20, false));
+    let cache = Arc::new(BlockCache::with_policy(16 << 20, UNPINNED));
     let reads = || vfs.count(OperationKind::Read);
     let segment = open_with(Arc::new(vfs.clone()), meta, cache.clone()).unwrap();
     assert_eq!(reads(), 2, "footer and properties");
@@ -100,7 +108,7 @@ fn what_is_not_pinned_is_read_when_it_is_needed_and_once() {
     assert_eq!(cursor.entry().map(row_of).as_ref(), Some(&rows[70]));
     assert_eq!(reads(), 4 + segment.blocks());
     // No room for any of it: read each time, and right each time.
-    let none = Arc::new(BlockCache::with_pins(0, false));
+    let none = Arc::new(BlockCache::with_policy(0, UNPINNED));
     let segment = open_with(Arc::new(vfs.clone()), meta, none).unwrap();
     for _ in 0..2 {
         let before = reads();
@@ -119,7 +127,7 @@ fn damage_in_what_is_not_pinned_is_named_when_it_is_used() {
         let damaged = memory.fork();
         assert!(damaged.flip_bit(path_of(meta), place.offset + 40, 2));
         assert!(open(&damaged, meta).is_err(), "pinned, it is looked at");
-        let cache = Arc::new(BlockCache::with_pins(1 << 20, false));
+        let cache = Arc::new(BlockCache::with_policy(1 << 20, UNPINNED));
         let segment = open_with(Arc::new(damaged.clone()), meta, cache).unwrap();
         for _ in 0..2 {
             let damage = damage_of(segment.get(&rows[3].key, Version::MAX)).unwrap();

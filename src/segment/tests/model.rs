@@ -156,7 +156,10 @@ proptest! {
         let (memory, meta) = build(&rows, options);
         check_meta(&meta, &rows);
         prop_assert_eq!(meta.bytes, memory.file_bytes(path_of(&meta)).unwrap());
-        let cache = Arc::new(BlockCache::with_pins(cache_bytes, pins));
+        let cache = Arc::new(BlockCache::with_policy(
+            cache_bytes,
+            ReadPolicy { pins, maps: pins },
+        ));
         let segment = open_with(Arc::new(memory.clone()), &meta, cache.clone()).unwrap();
         check_gets(&segment, &rows, &others);
         prop_assert_eq!(&walk(&segment, true, rows.len()).unwrap(), &rows);

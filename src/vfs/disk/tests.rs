@@ -33,7 +33,12 @@ fn opening_follows_the_access() {
     let folder = folder();
     let path = folder.path().join("a");
     let kind = |access| DiskVfs.open(&path, access).unwrap_err().kind();
-    for access in [Access::Read, Access::ReadDirect, Access::Write] {
+    for access in [
+        Access::Read,
+        Access::ReadDirect,
+        Access::ReadMapped,
+        Access::Write,
+    ] {
         assert_eq!(kind(access), ErrorKind::NotFound);
     }
     DiskVfs
@@ -42,7 +47,7 @@ fn opening_follows_the_access() {
         .write_at(b"1", 0)
         .unwrap();
     assert_eq!(kind(Access::CreateNew), ErrorKind::AlreadyExists);
-    for access in [Access::Read, Access::ReadDirect] {
+    for access in [Access::Read, Access::ReadDirect, Access::ReadMapped] {
         let file = DiskVfs.open(&path, access).unwrap();
         assert!(file.write_at(b"2", 0).is_err());
         assert!(file.set_len(0).is_err());
@@ -277,4 +282,28 @@ fn links_and_folders_are_renamed_as_the_seam_says() {
     assert_eq!(full.kind(), ErrorKind::DirectoryNotEmpty);
     DiskVfs.rename(&at("new.tmp"), &at("empty")).unwrap();
     assert_eq!(DiskVfs.list(&at("empty")).unwrap().len(), 1);
+}
+
+#[test]
+fn mapped_files_read_as_others_do() {
+    let folder = folder();
+    let path = folder.path().join("a");
+    let bytes = pattern(10_000);
+    for length in [0, 1, 4096, 10_000] {
+        fs::write(&path, &bytes[..length]).unwrap();
+        let plain = DiskVfs.open(&path, Access::Read).unwrap();
+        let mapped = DiskVfs.open(&path, Access::ReadMapped).unwrap();
+        assert_eq!(mapped.len().unwrap(), length as u64);
+        for offset in [0, 1, 4095, 9_999, 10_000, 10_001, 1 << 40, u64::MAX] {
+            for wanted in [0, 1, 5_000, 20_000] {
+                let (mut one, mut other) = (vec![9; wanted], vec![9; wanted]);
+                let found = mapped.read_at(&mut one, offset).unwrap();
+                assert_eq!(found, plain.read_at(&mut other, offset).unwrap());
+                assert_eq!(one, other);
+            }
+        }
+        // The name may go; the bytes stay for who has them open.
+        fs::remove_file(&path).unwrap();
+        assert_eq!(mapped.read_at(&mut [0; 1], 0).unwrap(), length.min(1));
+    }
 }
