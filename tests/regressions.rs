@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kintsu::testing::{Fault, FaultKind, OperationKind, TearUnit};
@@ -305,4 +306,31 @@ fn nothing_expires_for_good_by_a_time_that_can_be_taken_back() {
     let db = machine.options().open().unwrap();
     assert!(!db.contains("later").unwrap());
     assert!(db.contains("key").unwrap());
+}
+
+/// The statistics kept a lock while they asked for another one, which writers that wait for a flush take the
+/// other way round: both waited for ever, and then everybody.
+#[test]
+fn statistics_beside_writers_that_wait_for_a_flush() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Options::new(folder.path())
+        .write_buffer_bytes(64 << 10)
+        .durability(Durability::Buffered)
+        .open()
+        .unwrap();
+    let writing = AtomicBool::new(true);
+    let looks = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while writing.load(Ordering::Acquire) {
+                assert!(db.statistics().generations_waiting < 4);
+                looks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for n in 0..400_u32 {
+            db.put(n.to_be_bytes(), vec![7; 40_000]).unwrap();
+        }
+        writing.store(false, Ordering::Release);
+    });
+    assert!(looks.into_inner() > 0);
 }

@@ -121,10 +121,20 @@ impl KeyspaceStatistics {
 impl Engine {
     pub(crate) fn statistics(&self) -> Statistics {
         let (views, oldest) = self.views.summary();
-        let flushed = self.flushed.lock();
-        let superseded_memtables = flushed.iter().filter_map(Weak::upgrade);
         let keyspaces = self.keyspaces.load();
         let reads = self.cache.counts();
+        // One lock at a time: in the struct below a guard would live until its end, and whoever waits for
+        // room holds the signals while it looks at the generations.
+        let generations_waiting = self.generations.lock().len();
+        let superseded_bytes = {
+            let garbage = self.garbage.lock();
+            garbage.iter().map(|segment| segment.meta().bytes).sum()
+        };
+        let superseded_memtable_bytes = {
+            let flushed = self.flushed.lock();
+            let tables = flushed.iter().filter_map(Weak::upgrade);
+            tables.map(|table| table.bytes() as u64).sum()
+        };
         Statistics {
             store_id: self.store_id,
             last_index: self.views.visible(),
@@ -137,7 +147,7 @@ impl Engine {
             block_cache_misses: reads.cache_misses,
             filter_denials: reads.filter_denials,
             filter_false_passes: reads.filter_false_passes,
-            generations_waiting: self.generations.lock().len(),
+            generations_waiting,
             views,
             oldest_view: oldest.map(|point| point.index),
             oldest_view_time_us: oldest.map(|point| point.time_us),
@@ -147,8 +157,8 @@ impl Engine {
             subscribers: self.pins.count(PinKind::Subscriber),
             log_pinned: self.pins.lowest(self.log.first_index()),
             log_first_index: self.log.first_index(),
-            superseded_bytes: self.garbage.lock().iter().map(|s| s.meta().bytes).sum(),
-            superseded_memtable_bytes: superseded_memtables.map(|t| t.bytes() as u64).sum(),
+            superseded_bytes,
+            superseded_memtable_bytes,
             latched: self.latched().map(|cause| cause.to_string()),
             background_failure: self.signals.last_failure().map(|error| error.to_string()),
             archived_index: self
