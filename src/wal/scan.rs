@@ -118,12 +118,10 @@ impl Scanner {
         if aligned != from
             && let Some(header) = self.header_at(aligned)?
         {
-            let padding = self.window.view(from, (aligned - from) as usize)?;
-            let used = padding
-                .iter()
-                .take((aligned - from) as usize)
-                .rposition(|&byte| byte != 0);
-            let used_to = used.map_or(from, |at| from + at as u64 + 1);
+            let len = (aligned - from) as usize;
+            let view = self.window.view(from, len)?;
+            let padding = view.get(..len).unwrap_or(view);
+            let used_to = from + used_bytes(padding) as u64;
             return self.place(from, header, used_to).map(Some);
         }
         match self.search(from)? {
@@ -194,8 +192,8 @@ impl Scanner {
                 if block == &ZEROS[..block.len()] {
                     // No position is all zero: one must reach into the next block.
                     offset = stop.saturating_sub(LSN_END).max(start);
-                } else if let Some(used) = block.iter().rposition(|&byte| byte != 0) {
-                    used_to = at + (start + used) as u64 + 1;
+                } else {
+                    used_to = at + (start + used_bytes(block)) as u64;
                 }
                 while offset < stop {
                     let here = at + offset as u64;
@@ -215,6 +213,18 @@ impl Scanner {
             at += block_len as u64;
         }
         Ok((None, used_to))
+    }
+}
+
+/// The length of `bytes`, at most a unit, without the zeros at its end.
+fn used_bytes(bytes: &[u8]) -> usize {
+    // Padding is zeros as a rule, and then one comparison says so.
+    match ZEROS.get(..bytes.len()) {
+        Some(zeros) if zeros == bytes => 0,
+        _ => bytes
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |at| at + 1),
     }
 }
 
