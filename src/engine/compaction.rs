@@ -172,12 +172,13 @@ impl Engine {
             }
             return Ok(());
         }
-        manifest.apply(&[Change::SegmentsReplaced {
+        let replaced = Change::SegmentsReplaced {
             keyspace: task.tree.id,
             removed: removed.clone(),
             added: added.iter().map(|s| (level, s.meta().clone())).collect(),
             covered: None,
-        }])?;
+        };
+        manifest.apply(&[replaced, Change::Activity(self.activity().encode())])?;
         task.tree.change(|state| {
             state.remove_segments(&removed);
             for segment in added {

@@ -376,6 +376,7 @@ impl Engine {
         let next = self.next_segment.load(Ordering::Relaxed);
         changes.push(Change::NextSegment(SegmentNumber(next)));
         changes.push(Change::CoveredTime(generation.covered_time_us));
+        changes.push(Change::Activity(self.activity().encode()));
         for keyspace in known {
             let added = placed
                 .iter()

@@ -6,6 +6,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use crate::codec::{Reader, put_varint};
+use crate::segment::ReadCounts;
+
 /// The longest time that is told apart from longer ones, in microseconds (an hour).
 const LATENCY_MAX_US: u64 = 3_600_000_000;
 /// Digits of a latency that count.
@@ -27,6 +30,20 @@ pub struct Latencies {
     pub max_us: u64,
     /// All together.
     pub total_us: u64,
+}
+
+impl Latencies {
+    fn fields(&mut self) -> [&mut u64; 6] {
+        let Self {
+            count,
+            p50_us,
+            p99_us,
+            p999_us,
+            max_us,
+            total_us,
+        } = self;
+        [count, p50_us, p99_us, p999_us, max_us, total_us]
+    }
 }
 
 /// Gathers latencies, to two digits.
@@ -95,6 +112,14 @@ pub struct Activity {
     pub compaction_bytes_written: u64,
     /// Transactions that met a conflict.
     pub conflicts: u64,
+    /// Times that the block cache had what a read wanted.
+    pub block_cache_hits: u64,
+    /// Times that it didn't.
+    pub block_cache_misses: u64,
+    /// Lookups in a segment that its filter ended without a read.
+    pub filter_denials: u64,
+    /// Lookups that a filter let pass though the key wasn't found in the segment.
+    pub filter_false_passes: u64,
     /// Syncs of the log for writers.
     pub syncs: Latencies,
     /// Waits of writers for a flush.
@@ -109,6 +134,113 @@ impl Activity {
     pub fn write_amplification(&self) -> Option<f64> {
         let written = self.log_bytes + self.flush_bytes + self.compaction_bytes_written;
         (self.record_bytes > 0).then(|| written as f64 / self.record_bytes as f64)
+    }
+}
+
+/// Numbers in an [`Activity`].
+const FIELDS: usize = 32;
+
+impl Activity {
+    /// The part of lookups in the block cache that found what they wanted; `None` before the first.
+    #[must_use]
+    pub fn block_cache_hit_rate(&self) -> Option<f64> {
+        let all = self.block_cache_hits + self.block_cache_misses;
+        (all > 0).then(|| self.block_cache_hits as f64 / all as f64)
+    }
+
+    /// Of the lookups of keys that aren't in a segment, the part that its filter let pass; `None` before the
+    /// first.
+    #[must_use]
+    pub fn filter_false_positive_rate(&self) -> Option<f64> {
+        let all = self.filter_denials + self.filter_false_passes;
+        (all > 0).then(|| self.filter_false_passes as f64 / all as f64)
+    }
+
+    /// Each number, in the order of their tags. New ones go to the end.
+    fn fields(&mut self) -> [&mut u64; FIELDS] {
+        let Self {
+            records,
+            record_bytes,
+            log_bytes,
+            flushes,
+            flush_bytes,
+            compactions,
+            moves,
+            compaction_bytes_read,
+            compaction_bytes_written,
+            conflicts,
+            block_cache_hits,
+            block_cache_misses,
+            filter_denials,
+            filter_false_passes,
+            syncs,
+            flush_waits,
+            slow_downs,
+        } = self;
+        let [s0, s1, s2, s3, s4, s5] = syncs.fields();
+        let [f0, f1, f2, f3, f4, f5] = flush_waits.fields();
+        let [d0, d1, d2, d3, d4, d5] = slow_downs.fields();
+        [
+            records,
+            record_bytes,
+            log_bytes,
+            flushes,
+            flush_bytes,
+            compactions,
+            moves,
+            compaction_bytes_read,
+            compaction_bytes_written,
+            conflicts,
+            block_cache_hits,
+            block_cache_misses,
+            filter_denials,
+            filter_false_passes,
+            s0,
+            s1,
+            s2,
+            s3,
+            s4,
+            s5,
+            f0,
+            f1,
+            f2,
+            f3,
+            f4,
+            f5,
+            d0,
+            d1,
+            d2,
+            d3,
+            d4,
+            d5,
+        ]
+    }
+
+    /// Pairs of a tag and a number, those that are 0 left out.
+    pub(crate) fn encode(mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (tag, number) in (0..).zip(self.fields()) {
+            if *number > 0 {
+                put_varint(&mut out, tag);
+                put_varint(&mut out, *number);
+            }
+        }
+        out
+    }
+
+    /// What [`Activity::encode`] wrote; numbers of other versions are passed over. `None` if there is
+    /// nothing.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut activity = Self::default();
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() {
+            let (tag, number) = (reader.varint()?, reader.varint()?);
+            let tag = usize::try_from(tag).unwrap_or(usize::MAX);
+            if let Some(field) = activity.fields().get_mut(tag) {
+                **field = number;
+            }
+        }
+        (!bytes.is_empty()).then_some(activity)
     }
 }
 
@@ -144,7 +276,7 @@ impl Count {
 }
 
 impl Metrics {
-    pub(crate) fn read(&self, log_bytes: u64) -> Activity {
+    pub(crate) fn read(&self, log_bytes: u64, reads: ReadCounts) -> Activity {
         Activity {
             records: self.records.read(),
             record_bytes: self.record_bytes.read(),
@@ -156,6 +288,10 @@ impl Metrics {
             compaction_bytes_read: self.compaction_bytes_read.read(),
             compaction_bytes_written: self.compaction_bytes_written.read(),
             conflicts: self.conflicts.read(),
+            block_cache_hits: reads.cache_hits,
+            block_cache_misses: reads.cache_misses,
+            filter_denials: reads.filter_denials,
+            filter_false_passes: reads.filter_false_passes,
             syncs: self.syncs.read(),
             flush_waits: self.flush_waits.read(),
             slow_downs: self.slow_downs.read(),
@@ -183,5 +319,23 @@ mod tests {
         assert!(near(read.max_us, 1_000_000), "{read:?}");
         gathered.add(Duration::from_secs(100_000));
         assert!(gathered.read().max_us >= LATENCY_MAX_US / 100 * 99);
+    }
+
+    #[test]
+    fn an_activity_is_read_as_it_was_written_by_newer_versions_too() {
+        let mut activity = Activity::default();
+        assert_eq!(Activity::decode(&activity.encode()), None);
+        for (number, field) in (0..).zip(activity.fields()) {
+            *field = number * number * 1_000_003;
+        }
+        let mut bytes = activity.encode();
+        assert_eq!(Activity::decode(&bytes), Some(activity));
+        for cut in 0..bytes.len() {
+            // Half a pair is nothing; whatever else comes out, nothing panics.
+            let _ = Activity::decode(&bytes[..cut]);
+        }
+        put_varint(&mut bytes, u64::MAX);
+        put_varint(&mut bytes, 7);
+        assert_eq!(Activity::decode(&bytes), Some(activity));
     }
 }

@@ -1,8 +1,9 @@
 //! The tree and its paths: commit, read, flush, compaction, recovery, and the jobs that drive them.
 //!
-//! Locks, in the order in which they may be taken: `backups`, `archive` (each one at a time), `commit` (the leader's), `flushing` (one flush at a
-//! time), `compactions` (to choose or end one; none is held while it runs), `manifest` (publishing),
-//! `generations`. Readers take none of them. A purge holds `flushing` and the pins, and the feed's
+//! Locks, in the order in which they may be taken: `backups`, `archive` (each one at a time), `commit` (the
+//! leader's), `flushing` (one flush at a time), `compactions` (to choose or end one; none is held while it
+//! runs), `manifest` (publishing), the one in `signals` (whoever waits for room looks at the generations under
+//! it), `generations`. Readers take none of them. A purge holds `flushing` and the pins, and the feed's
 //! subscribers wake under a lock of their own, which is the last to be taken.
 
 mod backup;
@@ -110,6 +111,8 @@ pub(crate) struct Engine {
     compactions: Mutex<Compactions>,
     pressure: Pressure,
     metrics: Metrics,
+    /// What the run before had done, as far as the manifest says.
+    activity_before: Option<Activity>,
     /// Where the log ended when the store was opened.
     log_begun_at: Lsn,
     /// Keyspaces dropped whose segments the manifest still names.

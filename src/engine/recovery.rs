@@ -15,7 +15,7 @@ use crate::engine::commit::CommitState;
 use crate::engine::compaction::Compactions;
 use crate::engine::feed::Feed;
 use crate::engine::folder::{prepare_folder, survey};
-use crate::engine::metrics::Metrics;
+use crate::engine::metrics::{Activity, Metrics};
 use crate::engine::pressure::Pressure;
 use crate::engine::replay::Replay;
 use crate::engine::tree::Tree;
@@ -217,6 +217,7 @@ impl Engine {
             compactions: Mutex::new(Compactions::default()),
             pressure: Pressure::default(),
             metrics: Metrics::default(),
+            activity_before: Activity::decode(&state.activity),
             log_begun_at,
             dropped: Mutex::new(replay.dropped),
             garbage: Mutex::new(Vec::new()),
@@ -263,6 +264,7 @@ fn create(options: &Options) -> Result<()> {
         next_keyspace: KeyspaceId(1),
         covered_time_us: 0,
         catalog_index: Index(0),
+        activity: Vec::new(),
         keyspaces: [(KeyspaceId::DEFAULT, default)].into(),
         log_files: Default::default(),
     };

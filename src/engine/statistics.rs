@@ -36,15 +36,6 @@ pub struct Statistics {
     pub log_bytes: u64,
     /// Bytes of verified blocks in memory, and of indexes and filters that aren't pinned.
     pub block_cache_bytes: u64,
-    /// Times that the block cache had what a read wanted, since the open.
-    pub block_cache_hits: u64,
-    /// Times that it didn't.
-    pub block_cache_misses: u64,
-    /// Lookups in a segment that its filter ended without a read, since the open.
-    pub filter_denials: u64,
-    /// Lookups that a filter let pass though the key wasn't found in the segment. This, divided by the sum
-    /// of both, is the real rate of false positives.
-    pub filter_false_passes: u64,
     /// Frozen memtables that wait for their flush.
     pub generations_waiting: usize,
     /// Views and iterators alive.
@@ -55,6 +46,9 @@ pub struct Statistics {
     pub oldest_view_time_us: Option<u64>,
     /// What it has done since it was opened.
     pub activity: Activity,
+    /// What the run before, or the one that still goes on beside a read-only open, had done at its last flush
+    /// or compaction.
+    pub activity_before: Option<Activity>,
     /// Subscriptions of the change feed.
     pub subscribers: usize,
     /// The lowest record that somebody pins the log from; see `Options::log_retained_bytes_max`.
@@ -119,10 +113,15 @@ impl KeyspaceStatistics {
 }
 
 impl Engine {
+    /// What it has done since it was opened.
+    pub(crate) fn activity(&self) -> Activity {
+        let log_bytes = self.log.end_lsn().0.saturating_sub(self.log_begun_at.0);
+        self.metrics.read(log_bytes, self.cache.counts())
+    }
+
     pub(crate) fn statistics(&self) -> Statistics {
         let (views, oldest) = self.views.summary();
         let keyspaces = self.keyspaces.load();
-        let reads = self.cache.counts();
         // One lock at a time: in the struct below a guard would live until its end, and whoever waits for
         // room holds the signals while it looks at the generations.
         let generations_waiting = self.generations.lock().len();
@@ -143,17 +142,12 @@ impl Engine {
             log_durable: self.log.durable_lsn(),
             log_bytes: self.log.bytes_retained(),
             block_cache_bytes: self.cache.used_bytes(),
-            block_cache_hits: reads.cache_hits,
-            block_cache_misses: reads.cache_misses,
-            filter_denials: reads.filter_denials,
-            filter_false_passes: reads.filter_false_passes,
             generations_waiting,
             views,
             oldest_view: oldest.map(|point| point.index),
             oldest_view_time_us: oldest.map(|point| point.time_us),
-            activity: self
-                .metrics
-                .read(self.log.end_lsn().0.saturating_sub(self.log_begun_at.0)),
+            activity: self.activity(),
+            activity_before: self.activity_before,
             subscribers: self.pins.count(PinKind::Subscriber),
             log_pinned: self.pins.lowest(self.log.first_index()),
             log_first_index: self.log.first_index(),

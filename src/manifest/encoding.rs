@@ -18,6 +18,7 @@ const LOG_FILE_PREPARED: u8 = 4;
 const LOG_FILES_REMOVED: u8 = 5;
 const NEXT_SEGMENT: u8 = 6;
 const COVERED_TIME: u8 = 7;
+const ACTIVITY: u8 = 8;
 
 /// Appends a whole state.
 pub(super) fn put_state(out: &mut Vec<u8>, state: &ManifestState) {
@@ -30,6 +31,7 @@ pub(super) fn put_state(out: &mut Vec<u8>, state: &ManifestState) {
     put_varint(out, u64::from(state.next_keyspace.0));
     put_varint(out, state.covered_time_us);
     put_varint(out, state.catalog_index.0);
+    put_bytes(out, &state.activity);
     put_varint(out, state.keyspaces.len() as u64);
     for (id, keyspace) in &state.keyspaces {
         put_varint(out, u64::from(id.0));
@@ -59,6 +61,7 @@ fn read_state(reader: &mut Reader<'_>) -> Option<ManifestState> {
         next_keyspace: read_keyspace_id(reader)?,
         covered_time_us: reader.varint()?,
         catalog_index: Index(reader.varint()?),
+        activity: reader.prefixed()?.to_vec(),
         keyspaces: BTreeMap::new(),
         log_files: BTreeMap::new(),
     };
@@ -160,6 +163,10 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
             out.push(COVERED_TIME);
             put_varint(out, *time_us);
         }
+        Change::Activity(activity) => {
+            out.push(ACTIVITY);
+            put_bytes(out, activity);
+        }
     }
 }
 
@@ -191,6 +198,7 @@ fn read_change(reader: &mut Reader<'_>) -> Option<Change> {
         })?),
         NEXT_SEGMENT => Change::NextSegment(SegmentNumber(reader.varint()?)),
         COVERED_TIME => Change::CoveredTime(reader.varint()?),
+        ACTIVITY => Change::Activity(reader.prefixed()?.to_vec()),
         _ => return None,
     })
 }

@@ -28,6 +28,8 @@ pub struct ManifestState {
     pub covered_time_us: u64,
     /// The last log record about keyspaces that is reflected here.
     pub catalog_index: Index,
+    /// What the store had done at the last flush or compaction, opaque here; nothing depends on it.
+    pub activity: Vec<u8>,
     /// The keyspaces that exist.
     pub keyspaces: BTreeMap<KeyspaceId, KeyspaceState>,
     /// The log files that exist.
@@ -92,6 +94,8 @@ pub enum Change {
     NextSegment(SegmentNumber),
     /// The last log record that all segments cover has this time; it never goes back.
     CoveredTime(u64),
+    /// What the store has done so far, opaque here.
+    Activity(Vec<u8>),
 }
 
 /// Why a change or a state is refused.
@@ -173,6 +177,10 @@ impl ManifestState {
                     ));
                 }
                 self.covered_time_us = *time_us;
+                Ok(())
+            }
+            Change::Activity(activity) => {
+                self.activity.clone_from(activity);
                 Ok(())
             }
         }

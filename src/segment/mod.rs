@@ -35,6 +35,7 @@ mod verify;
 
 pub use builder::{SegmentBuilder, SegmentOptions, SegmentSetup};
 pub use cache::{BlockCache, ReadPolicy};
+pub use counters::ReadCounts;
 pub use cursor::SegmentCursor;
 pub use format::{Footer as SegmentFooter, Identity as SegmentIdentity};
 pub use inspect::{Inspected, InspectedContent, inspect};

@@ -48,6 +48,13 @@ fn every_command_speaks_json() {
     let stat = one(&run("stat", &[]));
     assert_eq!(stat["recovery"]["closed_cleanly"], true);
     assert_eq!(stat["keyspaces"][0]["name"], "default");
+    let before = &stat["activity_before"];
+    assert!(before["records"].as_u64() > Some(0), "{before}");
+    assert!(before["syncs"]["count"].as_u64() > Some(0), "{before}");
+    assert!(
+        before["write_amplification"].as_f64() > Some(1.0),
+        "{before}"
+    );
     let verified = one(&run("verify", &[]));
     assert_eq!(verified["healthy"], true);
     assert_eq!(verified["damage"].as_array().map(Vec::len), Some(0));

@@ -59,6 +59,7 @@ impl Engine {
             return Err(Error::ManifestEdit { why });
         }
         state.log_files.clear();
+        state.activity.clear();
         Ok(Captured {
             segments,
             index: index.unwrap_or_default(),

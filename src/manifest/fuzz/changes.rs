@@ -29,6 +29,7 @@ pub(super) fn empty_state() -> ManifestState {
         next_keyspace: KeyspaceId(1),
         covered_time_us: 0,
         catalog_index: Index(0),
+        activity: Vec::new(),
         keyspaces: BTreeMap::from([(KeyspaceId::DEFAULT, keyspace)]),
         log_files: BTreeMap::new(),
     }
@@ -65,7 +66,8 @@ fn change(input: &mut Input<'_>, state: &ManifestState) -> Change {
             let numbers = (0..count).map(|_| some(input, state.log_files.keys()));
             Change::LogFilesRemoved(numbers.collect())
         }
-        220..250 => Change::NextSegment(SegmentNumber(
+        220..230 => Change::Activity(input.bytes(40).to_vec()),
+        230..250 => Change::NextSegment(SegmentNumber(
             state.next_segment.0.saturating_add(input.below(9)),
         )),
         _ => Change::NextSegment(SegmentNumber(input.number())),

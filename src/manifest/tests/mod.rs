@@ -72,6 +72,7 @@ fn empty_state() -> ManifestState {
         next_keyspace: KeyspaceId(1),
         covered_time_us: 0,
         catalog_index: Index(0),
+        activity: Vec::new(),
         keyspaces: BTreeMap::from([(KeyspaceId::DEFAULT, keyspace)]),
         log_files: BTreeMap::new(),
     }

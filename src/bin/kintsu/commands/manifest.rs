@@ -170,6 +170,7 @@ fn change_text(change: &ManifestChange) -> String {
         }
         ManifestChange::NextSegment(number) => format!("segments below {number} are taken"),
         ManifestChange::CoveredTime(us) => format!("the time of what is covered is {us} µs"),
+        ManifestChange::Activity(_) => "what the store has done so far".to_owned(),
     }
 }
 
@@ -229,6 +230,7 @@ fn change_json(change: &ManifestChange) -> Value {
         }
         ManifestChange::NextSegment(number) => json!({ "next_segment": number.0 }),
         ManifestChange::CoveredTime(us) => json!({ "covered_time_us": us }),
+        ManifestChange::Activity(activity) => json!({ "activity_bytes": activity.len() }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use kintsu::{KeyspaceStatistics, RecoveryReport, Statistics};
+use kintsu::{Activity, KeyspaceStatistics, Latencies, RecoveryReport, Statistics};
 use serde_json::{Value, json};
 
 use crate::console::Console;
@@ -28,6 +28,9 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     }
     tell_store(console, &statistics)?;
     tell_recovery(console, report)?;
+    if let Some(activity) = &statistics.activity_before {
+        tell_activity(console, activity)?;
+    }
     tell_keyspaces(console, &statistics.keyspaces)
 }
 
@@ -109,23 +112,76 @@ fn tell_recovery(console: &mut Console, report: &RecoveryReport) -> Outcome {
     Ok(())
 }
 
+/// Of the run that wrote last.
+fn tell_activity(console: &mut Console, activity: &Activity) -> Outcome {
+    let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
+    let percent = |part: Option<f64>| {
+        part.map_or_else(|| "-".to_owned(), |part| format!("{:.2} %", part * 100.0))
+    };
+    writeln!(console)?;
+    writeln!(
+        console,
+        "The last run that wrote, up to its last flush or compaction:"
+    )?;
+    let rows = [
+        ("records", text::count(activity.records)),
+        ("bytes of records", text::bytes(activity.record_bytes)),
+        ("write amplification", ratio(activity.write_amplification())),
+        (
+            "flushes, compactions",
+            format!(
+                "{}, {} and {} moves",
+                text::count(activity.flushes),
+                text::count(activity.compactions),
+                text::count(activity.moves)
+            ),
+        ),
+        ("block cache hits", percent(activity.block_cache_hit_rate())),
+        (
+            "filters' false positives",
+            percent(activity.filter_false_positive_rate()),
+        ),
+        ("conflicts", text::count(activity.conflicts)),
+        ("syncs of the log", latencies(&activity.syncs)),
+        ("waits for a flush", latencies(&activity.flush_waits)),
+        ("slow-downs", latencies(&activity.slow_downs)),
+    ];
+    for (name, value) in rows {
+        row(console, name, &value)?;
+    }
+    Ok(())
+}
+
+fn latencies(latencies: &Latencies) -> String {
+    let count = text::count(latencies.count);
+    if latencies.count == 0 {
+        return count;
+    }
+    let us = |us| text::duration(Duration::from_micros(us));
+    let (p50, p99, max) = (latencies.p50_us, latencies.p99_us, latencies.max_us);
+    format!("{count}: p50 {}, p99 {}, max {}", us(p50), us(p99), us(max))
+}
+
 fn tell_keyspaces(console: &mut Console, keyspaces: &[KeyspaceStatistics]) -> Outcome {
     writeln!(console)?;
     writeln!(
         console,
-        "{:<24} {:>6} {:>9} {:>11} {:>14} {:>14}",
-        "keyspace", "level", "segments", "bytes", "entries", "in memory"
+        "{:<24} {:>6} {:>9} {:>11} {:>14} {:>14} {:>6} {:>6}",
+        "keyspace", "level", "segments", "bytes", "entries", "in memory", "reads", "space"
     )?;
     for keyspace in keyspaces {
+        let space = keyspace.space_amplification();
         writeln!(
             console,
-            "{:<24} {:>6} {:>9} {:>11} {:>14} {:>14}",
+            "{:<24} {:>6} {:>9} {:>11} {:>14} {:>14} {:>6} {:>6}",
             escape(keyspace.name.as_bytes()),
             "all",
             keyspace.level_segments.iter().sum::<usize>(),
             text::bytes(keyspace.level_bytes.iter().sum()),
             text::count(keyspace.segment_entries),
             text::count(keyspace.memtable_entries),
+            keyspace.read_amplification,
+            space.map_or_else(|| "-".to_owned(), |space| format!("{space:.2}")),
         )?;
         let levels = keyspace
             .level_segments
@@ -139,6 +195,39 @@ fn tell_keyspaces(console: &mut Console, keyspaces: &[KeyspaceStatistics]) -> Ou
         }
     }
     Ok(())
+}
+
+fn activity_json(activity: &Activity) -> Value {
+    let latencies = |latencies: &Latencies| {
+        json!({
+            "count": latencies.count,
+            "p50_us": latencies.p50_us,
+            "p99_us": latencies.p99_us,
+            "p999_us": latencies.p999_us,
+            "max_us": latencies.max_us,
+            "total_us": latencies.total_us,
+        })
+    };
+    json!({
+        "records": activity.records,
+        "record_bytes": activity.record_bytes,
+        "log_bytes": activity.log_bytes,
+        "flushes": activity.flushes,
+        "flush_bytes": activity.flush_bytes,
+        "compactions": activity.compactions,
+        "moves": activity.moves,
+        "compaction_bytes_read": activity.compaction_bytes_read,
+        "compaction_bytes_written": activity.compaction_bytes_written,
+        "write_amplification": activity.write_amplification(),
+        "block_cache_hits": activity.block_cache_hits,
+        "block_cache_misses": activity.block_cache_misses,
+        "filter_denials": activity.filter_denials,
+        "filter_false_passes": activity.filter_false_passes,
+        "conflicts": activity.conflicts,
+        "syncs": latencies(&activity.syncs),
+        "flush_waits": latencies(&activity.flush_waits),
+        "slow_downs": latencies(&activity.slow_downs),
+    })
 }
 
 fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
@@ -163,6 +252,7 @@ fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
         "log_durable": statistics.log_durable.0,
         "log_bytes": statistics.log_bytes,
         "log_first_index": statistics.log_first_index.0,
+        "activity_before": statistics.activity_before.as_ref().map(activity_json),
         "latched": statistics.latched,
         "background_failure": statistics.background_failure,
         "keyspaces": statistics.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
