@@ -327,7 +327,7 @@ fn statistics_beside_writers_that_wait_for_a_flush() {
                 looks.fetch_add(1, Ordering::Relaxed);
             }
         });
-        for n in 0..400_u32 {
+        for n in 0..150_u32 {
             db.put(n.to_be_bytes(), vec![7; 40_000]).unwrap();
         }
         writing.store(false, Ordering::Release);
