@@ -31,7 +31,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use kintsu::environment::{Clock, SystemClock};
-use kintsu::{Db, KeyspaceStatistics, Options, Repository, RestorePoint};
+use kintsu::{Db, Error, KeyspaceStatistics, Options, Repository, RestorePoint};
 
 use child::{Child, Role, numbers, say};
 use figures::{Figures, Samples};
@@ -76,7 +76,7 @@ fn play(role: &Role) {
     work.clear_scratch();
     if role.archived {
         // Without an archive until now there is a gap before this.
-        work.store.db.backup_to(work.folders.repository()).unwrap();
+        back_up(&work);
     }
     let orders = listen();
     work.run(|| {
@@ -86,6 +86,17 @@ fn play(role: &Role) {
         }
     });
     finish(work);
+}
+
+/// Backs up, once the store's own jobs have let go of the repository.
+fn back_up(work: &Work) {
+    loop {
+        match work.store.db.backup_to(work.folders.repository()) {
+            Ok(_) => return,
+            Err(Error::Locked { .. }) => std::thread::park_timeout(Duration::from_millis(10)),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
 }
 
 /// Hears `stop`; ends the process once the parent is gone.
@@ -139,7 +150,7 @@ const HANDLES_BEYOND_SEGMENTS: u64 = 40;
 /// Until flushes and compactions have nothing left to do.
 fn wait_for_jobs(db: &Db) {
     let mut before = None;
-    for _ in 0..1_200 {
+    for _ in 0..240 {
         let statistics = db.statistics();
         let activity = statistics.activity;
         let now = (activity.flushes, activity.compactions, activity.moves);
