@@ -327,10 +327,33 @@ fn statistics_beside_writers_that_wait_for_a_flush() {
                 looks.fetch_add(1, Ordering::Relaxed);
             }
         });
-        for n in 0..400_u32 {
+        for n in 0..150_u32 {
             db.put(n.to_be_bytes(), vec![7; 40_000]).unwrap();
         }
         writing.store(false, Ordering::Release);
     });
     assert!(looks.into_inner() > 0);
+}
+
+/// A segment that was superseded while somebody read it stayed on the disk, after its last reader had gone,
+/// until something else gave the jobs work.
+#[test]
+fn the_last_reader_gives_the_space_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Options::new(folder.path()).open().unwrap();
+    db.put("key", vec![7; 10_000]).unwrap();
+    db.flush().unwrap();
+    let mut range = db.range(..).unwrap();
+    db.delete("key").unwrap();
+    db.compact_range(..).unwrap();
+    assert!(range.next().unwrap().is_ok());
+    assert!(db.statistics().superseded_bytes > 0);
+    drop(range);
+    for _ in 0..1_000 {
+        if db.statistics().superseded_bytes == 0 {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    panic!("{:?}", db.statistics());
 }

@@ -31,7 +31,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use kintsu::environment::{Clock, SystemClock};
-use kintsu::{Db, KeyspaceStatistics, Options, Repository, RestorePoint};
+use kintsu::{Db, Error, KeyspaceStatistics, Options, Repository, RestorePoint};
 
 use child::{Child, Role, numbers, say};
 use figures::{Figures, Samples};
@@ -76,7 +76,7 @@ fn play(role: &Role) {
     work.clear_scratch();
     if role.archived {
         // Without an archive until now there is a gap before this.
-        work.store.db.backup_to(work.folders.repository()).unwrap();
+        back_up(&work);
     }
     let orders = listen();
     work.run(|| {
@@ -86,6 +86,17 @@ fn play(role: &Role) {
         }
     });
     finish(work);
+}
+
+/// Backs up, once the store's own jobs have let go of the repository.
+fn back_up(work: &Work) {
+    loop {
+        match work.store.db.backup_to(work.folders.repository()) {
+            Ok(_) => return,
+            Err(Error::Locked { .. }) => std::thread::park_timeout(Duration::from_millis(10)),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
 }
 
 /// Hears `stop`; ends the process once the parent is gone.
@@ -139,7 +150,7 @@ const HANDLES_BEYOND_SEGMENTS: u64 = 40;
 /// Until flushes and compactions have nothing left to do.
 fn wait_for_jobs(db: &Db) {
     let mut before = None;
-    for _ in 0..1_200 {
+    for _ in 0..240 {
         let statistics = db.statistics();
         let activity = statistics.activity;
         let now = (activity.flushes, activity.compactions, activity.moves);
@@ -163,6 +174,8 @@ struct Run {
     samples: Samples,
     told: Progress,
     compared: Compared,
+    /// The most that any comparison went over.
+    most_bytes: u64,
     phase: u64,
 }
 
@@ -181,6 +194,7 @@ impl Run {
             samples: Samples::default(),
             told: [0; WRITERS],
             compared: Compared::default(),
+            most_bytes: 0,
             phase: 0,
         }
     }
@@ -271,6 +285,7 @@ impl Run {
         let model = self.model.clone().advanced(found);
         self.model = model.expect("the store has gone back in time");
         self.compared = self.model.compare(&store, &view, Direction::Forward);
+        self.most_bytes = self.most_bytes.max(self.compared.bytes);
         self.model.compare(&store, &view, Direction::Backward);
         drop(view);
         let report = store.db.recovery_report();
@@ -356,12 +371,14 @@ impl Run {
         let peak = self.samples.max(figures::PEAK);
         let budget = cache + buffers + self.samples.max(figures::TABLES) + MEMORY_BEYOND;
         assert!(peak <= budget, "{} MiB of memory", peak >> 20);
-        self.samples.show(20);
+        let disk = self.samples.max(figures::STORE);
+        let disk_max = 2 * self.most_bytes + 64 * self.size.write_buffer_bytes as u64;
+        assert!(disk <= disk_max, "{} MiB on the disk", disk >> 20);
     }
 }
 
 /// Threads, compressors, what an allocator keeps, the model of the child itself.
-const MEMORY_BEYOND: u64 = 200 << 20;
+const MEMORY_BEYOND: u64 = 128 << 20;
 
 fn segment_bytes(db: &Db) -> u64 {
     let keyspaces = db.statistics().keyspaces;
@@ -399,6 +416,7 @@ fn soak_campaign() {
     let report = kintsu::verify(run.options(), |_| {}).unwrap();
     assert!(report.damage.is_empty(), "{:?}", report.damage);
     assert!(report.foreign_files.is_empty(), "{report:?}");
+    run.samples.show(20);
     run.check_figures();
     println!(
         "soak: {} operations in {} s, {} keys at the end",

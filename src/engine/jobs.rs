@@ -269,10 +269,13 @@ impl Engine {
     }
 
     fn compact_loop(&self) {
-        while self
-            .signals
-            .wait(&self.signals.compact, |s| &mut s.compact, None)
-        {
+        // Nobody says when the last reader of a superseded segment goes: look again.
+        let held = || !self.garbage.lock().is_empty();
+        while self.signals.wait(
+            &self.signals.compact,
+            |s| &mut s.compact,
+            held().then_some(RETRY_AFTER),
+        ) {
             loop {
                 // What failed is left for later; others can go on.
                 if let Ok(false) = self.step_compaction() {

@@ -84,7 +84,8 @@ impl Child {
 
     /// Waits for its end, which has to be a good one.
     pub fn wait(mut self) {
-        drop(self.process.stdin.take());
+        // A child whose input ends believes that its parent is gone.
+        let _input = self.process.stdin.take();
         let status = self.process.wait().unwrap();
         assert!(status.success(), "the child ended with {status}");
     }

@@ -41,7 +41,7 @@ impl Size {
     /// An hour, say, over a store many times larger than its cache.
     fn long(seconds: u64) -> Self {
         Self {
-            slots: [60_000, 20_000, 20_000],
+            slots: [80_000, 30_000, 30_000],
             seconds: Some(seconds),
             operations: 0,
             phases: 6,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::engine::compaction::levels::Shape;
 use crate::engine::compaction::task::{Task, overlapping};
+use crate::engine::jobs::Job;
 use crate::engine::tree::{LEVELS_MAX, Tree};
 use crate::error::Result;
 use crate::segment::Segment;
@@ -41,7 +42,10 @@ impl Engine {
         for level in 0..LEVELS_MAX {
             while self.run_made(|| self.make_task(&request, level))? {}
         }
-        self.step_reclaim().map(drop)
+        self.step_reclaim()?;
+        // What somebody still reads is for the threads.
+        self.signals.wake(Job::Reclaim);
+        Ok(())
     }
 
     /// The next task that the request asks for in a level.
