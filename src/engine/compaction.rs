@@ -202,7 +202,9 @@ impl Engine {
         let free: Vec<Arc<Segment>> = self
             .garbage
             .lock()
-            .extract_if(.., |s| Arc::strong_count(s) == 1)
+            .extract_if(.., |s| {
+                Arc::strong_count(s) == 1 && !self.is_to_be_archived(s.meta())
+            })
             .collect();
         let mut names: Vec<String> = free
             .iter()
@@ -211,7 +213,10 @@ impl Engine {
         drop(free);
         // What an open found may not be what the disk holds: only an edit makes it so.
         if self.manifest.lock().has_begun_generation() {
-            names.append(&mut self.orphans.lock());
+            names.append(&mut self.discarded.lock());
+            if !self.may_want_orphans() {
+                names.append(&mut self.orphans.lock());
+            }
         }
         for name in &names {
             // A file that can't be removed is found again, and tried again, by the next open.

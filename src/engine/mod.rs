@@ -118,6 +118,8 @@ pub(crate) struct Engine {
     garbage: Mutex<Vec<Arc<Segment>>>,
     /// Files found at open that nothing names.
     orphans: Mutex<Vec<String>>,
+    /// Files of segments that were built and never named.
+    discarded: Mutex<Vec<String>>,
     /// Held while a backup is made.
     backups: Mutex<()>,
     archive: Archive,
@@ -182,6 +184,11 @@ impl Engine {
 
     fn new_segment_number(&self) -> SegmentNumber {
         SegmentNumber(self.next_segment.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Gives out segment numbers from `first` on, if it would give out lower ones.
+    fn number_segments_from(&self, first: SegmentNumber) {
+        self.next_segment.fetch_max(first.0, Ordering::Relaxed);
     }
 
     /// Makes everything written so far survive the loss of power.

@@ -1,5 +1,6 @@
 //! The layout of a backup repository, and the order in which it is changed.
 
+mod loads;
 mod prune;
 
 use std::collections::BTreeSet;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::engine::backup::archive::{is_of, volume_reader};
 use crate::engine::backup::capture::{create_manifest, not_final};
+use crate::engine::backup::load_again::bring;
 use crate::engine::backup::report::{RestorePoint, RestoreReport, Skipped};
 use crate::engine::folder::is_ours;
+use crate::engine::load::Cargo;
 use crate::engine::queue::Request;
 use crate::error::{Damage, Error, Result};
 use crate::manifest::ManifestState;
@@ -255,9 +257,14 @@ impl<'a> Restore<'a> {
                 }
                 let engine = match engine {
                     Some(engine) => engine,
-                    None => engine.insert(Engine::open(self.options.clone())?.0),
+                    None => {
+                        let (opened, _) = Engine::open(self.options.clone())?;
+                        // Loaded segments keep their numbers, which stand in them.
+                        opened.number_segments_from(self.repository.number_above_loads()?);
+                        engine.insert(opened)
+                    }
                 };
-                commit_again(engine, &record)?;
+                self.commit_again(engine, &record)?;
                 next = record.index.next();
                 self.report.index = record.index;
                 self.report.time_us = record.time_us;
@@ -267,6 +274,31 @@ impl<'a> Restore<'a> {
                 return self.check_gap(next);
             }
         }
+    }
+
+    /// Takes a record through the commit path with the index and time that it had.
+    fn commit_again(&mut self, engine: &Engine, record: &Record) -> Result<()> {
+        let cargo = match record.kind {
+            RecordKind::Batch | RecordKind::Catalog | RecordKind::Noop => Cargo::default(),
+            RecordKind::Load => {
+                let (cargo, bytes) = bring(self.repository, engine, record)?;
+                self.report.bytes += bytes;
+                cargo
+            }
+            kind => {
+                let why = format!(
+                    "record {} is a {kind:?}, which can't be restored",
+                    record.index
+                );
+                return Err(Error::LogOrder { why });
+            }
+        };
+        let index = engine.write(Request::of_record(record, cargo))?;
+        if index != record.index {
+            let why = format!("record {} came to be record {index}", record.index);
+            return Err(Error::LogOrder { why });
+        }
+        Ok(())
     }
 
     fn note_known(&mut self, record: &Record) {
@@ -357,26 +389,6 @@ impl Reader {
     fn next(&mut self) -> Result<Option<Record>> {
         self.reader.next()
     }
-}
-
-/// Takes a record through the commit path with the index and time that it had.
-fn commit_again(engine: &Engine, record: &Record) -> Result<()> {
-    match record.kind {
-        RecordKind::Batch | RecordKind::Catalog | RecordKind::Noop => {}
-        kind => {
-            let why = format!(
-                "record {} is a {kind:?}, which can't be restored",
-                record.index
-            );
-            return Err(Error::LogOrder { why });
-        }
-    }
-    let index = engine.write(Request::of_record(record))?;
-    if index != record.index {
-        let why = format!("record {} came to be record {index}", record.index);
-        return Err(Error::LogOrder { why });
-    }
-    Ok(())
 }
 
 /// No backup can be used: all that is wrong, or that there is none.
