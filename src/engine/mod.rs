@@ -186,9 +186,16 @@ impl Engine {
         SegmentNumber(self.next_segment.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Gives out segment numbers from `first` on, if it would give out lower ones.
-    fn number_segments_from(&self, first: SegmentNumber) {
-        self.next_segment.fetch_max(first.0, Ordering::Relaxed);
+    /// Gives out no segment number through `last` any more. Returns the one that would have been next.
+    fn reserve_segments_through(&self, last: SegmentNumber) -> SegmentNumber {
+        let next = last.0.saturating_add(1);
+        SegmentNumber(self.next_segment.fetch_max(next, Ordering::Relaxed))
+    }
+
+    /// Gives out segment numbers from `first` on, if it would give out lower ones. Returns the next one.
+    fn number_segments_from(&self, first: SegmentNumber) -> SegmentNumber {
+        let before = self.next_segment.fetch_max(first.0, Ordering::Relaxed);
+        SegmentNumber(before.max(first.0))
     }
 
     /// Makes everything written so far survive the loss of power.

@@ -58,11 +58,13 @@ impl Ground {
         load_one(&mut driver, 0).unwrap();
         assert_eq!(driver.db().archive_now().unwrap(), Index(BEFORE));
         load_one(&mut driver, 0).unwrap();
-        write(&mut driver, ALL - BEFORE - 1).unwrap();
+        write(&mut driver, ALL - BEFORE - 3).unwrap();
+        wipe(&mut driver);
+        write(&mut driver, 1).unwrap();
         driver.sync().unwrap();
         // What was loaded last is wanted by the archive alone.
         driver.flush().unwrap();
-        driver.db().compact_range::<&str>(..).unwrap();
+        driver.db().compact_range(..).unwrap();
         driver.step_all(Job::Reclaim).unwrap();
         driver.let_go();
         let machine = driver.machine.clone();

@@ -34,7 +34,7 @@ fn compact_away(driver: &mut Driver) {
     for place in driver.model.live(driver.model.last) {
         let name = driver.model.keyspaces[place].name.clone();
         let keyspace = driver.db().keyspace(&name).unwrap();
-        keyspace.compact_range::<&str>(..).unwrap();
+        keyspace.compact_range(..).unwrap();
     }
     driver.step_all(Job::Reclaim).unwrap();
 }
@@ -138,6 +138,7 @@ fn what_a_load_brought_stays_until_it_is_archived() {
     let lock = hold();
     let loaded = load_named(&mut driver, 0);
     write(&mut driver, 3).unwrap();
+    wipe(&mut driver);
     compact_away(&mut driver);
     assert!(driver.db().step(Job::Backup).is_err());
     assert!(keeps(&driver.machine, &loaded));
@@ -170,7 +171,7 @@ fn what_a_load_brought_goes_once_the_log_is_too_long() {
     let lock = kintsu::vfs::Vfs::lock(&vfs, "repository/LOCK".as_ref()).unwrap();
     driver.open(Survived::ProcessDeath).unwrap();
     let loaded = load_named(&mut driver, 0);
-    write(&mut driver, 1).unwrap();
+    wipe(&mut driver);
     compact_away(&mut driver);
     assert!(keeps(&driver.machine, &loaded));
     fill(&mut driver, 40);
@@ -202,11 +203,11 @@ fn a_load_that_nobody_archived_is_a_gap() {
     plain.open(Survived::ProcessDeath).unwrap();
     let loaded = load_named(&mut plain, 0);
     compact_away(&mut plain);
-    write(&mut plain, 1).unwrap();
+    wipe(&mut plain);
     compact_away(&mut plain);
     assert!(lacks(&plain.machine, &loaded));
     // The log still has its record.
-    assert_eq!(plain.db().statistics().log_first_index, Index(1));
+    assert!(plain.db().statistics().log_first_index <= Index(4));
     plain.let_go();
     driver.model = plain.model.clone();
     driver.open(Survived::ProcessDeath).unwrap();

@@ -89,6 +89,13 @@ pub fn load_one(driver: &mut Driver, keyspace: usize) -> Result<()> {
     driver.load((0..LOADED).map(put).collect())
 }
 
+/// One record that deletes all that the default keyspace has; a millisecond passes before it.
+pub fn wipe(driver: &mut Driver) {
+    driver.machine.clock.advance(Duration::from_millis(1));
+    let all = vec![change(0, "", Effect::DeleteTo(None))];
+    driver.write(all, Durability::Disk).unwrap();
+}
+
 /// So many records.
 pub fn write(driver: &mut Driver, records: u64) -> Result<()> {
     (0..records).try_for_each(|_| write_one(driver))
