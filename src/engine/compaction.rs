@@ -15,7 +15,7 @@ use crate::engine::tree::Tree;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::segment::Segment;
-use crate::types::{KeyspaceId, SegmentMeta, SegmentNumber};
+use crate::types::{Index, KeyspaceId, SegmentMeta, SegmentNumber};
 
 use self::task::Task;
 
@@ -199,11 +199,16 @@ impl Engine {
         if self.options.read_only {
             return Ok(false);
         }
+        // What was loaded, and is in none of the trees, the archive may still want.
+        let wanted = self.first_to_be_archived();
+        let is_wanted = |loaded_at: Index| {
+            loaded_at > Index(0) && wanted.is_some_and(|first| loaded_at >= first)
+        };
         let free: Vec<Arc<Segment>> = self
             .garbage
             .lock()
             .extract_if(.., |s| {
-                Arc::strong_count(s) == 1 && !self.is_to_be_archived(s.meta())
+                Arc::strong_count(s) == 1 && !is_wanted(s.meta().loaded_at)
             })
             .collect();
         let mut names: Vec<String> = free

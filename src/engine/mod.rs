@@ -1,6 +1,6 @@
 //! The tree and its paths: commit, read, flush, compaction, recovery, and the jobs that drive them.
 //!
-//! Locks, in the order in which they may be taken: `backups`, `archive` (each one at a time), `commit` (the leader's), `flushing` (one flush at a
+//! Locks, in the order in which they may be taken: `archive`, `backups` (each one at a time), `commit` (the leader's), `flushing` (one flush at a
 //! time), `compactions` (to choose or end one; none is held while it runs), `manifest` (publishing),
 //! `generations`. Readers take none of them. A purge holds `flushing` and the pins, and the feed's
 //! subscribers wake under a lock of their own, which is the last to be taken.

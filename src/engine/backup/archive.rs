@@ -5,7 +5,7 @@
 //!
 //! What a bulk load brings is in no record. Its segments are copied beside the backups' before the record
 //! that names them is archived; until then their files stay, whatever compactions have made of them
-//! ([`Engine::is_to_be_archived`]), as long as the log has the record.
+//! ([`Engine::first_to_be_archived`]), as long as the log has the record.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::engine::load::LoadOperation;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::snapshot::{Lineage, Repository, SegmentContent, VolumeContent};
-use crate::types::{Durability, Index, SegmentMeta, StoreId};
+use crate::types::{Durability, Index, StoreId};
 use crate::wal::{
     Append, DamagePolicy, Log, LogAccess, LogOptions, LogSetup, Record, RecordKind, payload_hash,
 };
@@ -96,15 +96,9 @@ impl Engine {
 
     /// The first record whose segments are still wanted for the archive, if there is one: the log has it, and
     /// it isn't archived.
-    fn first_to_be_archived(&self) -> Option<Index> {
+    pub(crate) fn first_to_be_archived(&self) -> Option<Index> {
         let next = self.not_yet_archived()?;
         Some(next.max(self.log.first_index()))
-    }
-
-    /// Whether a segment is kept for the archive, though nothing else needs it any more.
-    pub(crate) fn is_to_be_archived(&self, segment: &SegmentMeta) -> bool {
-        let wanted = self.first_to_be_archived();
-        segment.loaded_at > Index(0) && wanted.is_some_and(|first| segment.loaded_at >= first)
     }
 
     /// Whether the archive may want a file that nothing named when the store was opened. What the log's
@@ -259,9 +253,12 @@ impl Engine {
         let volume = self.volume_for(repository, current, record.index)?.number;
         let segments = contents(&self.options.path, load.segments.iter());
         let (vfs, store_id) = (self.options.vfs.clone(), self.store_id);
+        // A backup of this store under way is waited for.
+        let alone = self.backups.lock();
         let (taken, lock) = Repository::take(vfs, repository, store_id)?;
         let added = taken.add_load(volume, record.index, &segments);
         drop(lock);
+        drop(alone);
         match added {
             Ok(()) => self.archive_group(repository, current, &[record]),
             Err(error) if self.is_gone(&error, &segments) => {
