@@ -48,6 +48,7 @@ pub mod fuzzing {
     pub use crate::api::fuzz::engine_ops;
     pub use crate::manifest::fuzz::manifest_reader;
     pub use crate::segment::fuzz::segment_reader;
+    pub use crate::snapshot::fuzz::snapshot_files;
     pub use crate::wal::fuzz::wal_recovery;
 }
 

@@ -304,8 +304,8 @@ impl Options {
     }
 
     /// Archives the log in a backup repository, so that a restore can reach any record and any time after a
-    /// backup. Log files are kept until their records are archived, up to sixteen times `log_file_bytes`;
-    /// beyond that the archive has a gap until the next backup. Default: no archive.
+    /// backup. Log files, and the segments of bulk loads, are kept until their records are archived, up to
+    /// `log_retained_bytes_max` bytes of log; beyond that the archive has a gap until the next backup. Default: no archive.
     #[must_use]
     pub fn archive_to(mut self, repository: impl AsRef<Path>) -> Self {
         self.archive = Some(repository.as_ref().to_owned());

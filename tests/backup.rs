@@ -14,6 +14,8 @@ mod archive;
 mod campaigns;
 #[path = "backup/damage.rs"]
 mod damage;
+#[path = "backup/loads.rs"]
+mod loads;
 mod support;
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The four fuzz targets on every seed of their corpus, on changed seeds, and on random bytes: so that
+//! The five fuzz targets on every seed of their corpus, on changed seeds, and on random bytes: so that
 //! every test run goes through what the fuzzers go through, if only for a moment.
 //!
 //! `KINTSU_SEED=…` runs one of the made-up inputs alone; `KINTSU_CAMPAIGN_SCALE=…` makes so many times
@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kintsu::fuzzing::{engine_ops, manifest_reader, segment_reader, wal_recovery};
+use kintsu::fuzzing::{engine_ops, manifest_reader, segment_reader, snapshot_files, wal_recovery};
 use kintsu::testing::SeededRng;
 
 fn environment(name: &str) -> Option<u64> {
@@ -106,6 +106,11 @@ fn segment_reader_holds() {
 #[test]
 fn manifest_reader_holds() {
     campaign("manifest_reader", manifest_reader, 2_000);
+}
+
+#[test]
+fn snapshot_files_holds() {
+    campaign("snapshot_files", snapshot_files, 8_000);
 }
 
 #[test]

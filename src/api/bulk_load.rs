@@ -11,7 +11,7 @@ use std::sync::Arc;
 ///
 /// The keys go straight into segments, which become part of the store with one record and in one step: all of
 /// them or none, in place of whatever the keys had before. Readers, transactions, the change feed and
-/// replicas see one write. Until [`BulkLoad::commit`] nothing of it is seen, and writes go on beside it;
+/// replicas see one write; an archive copies the segments before the record. Until [`BulkLoad::commit`] nothing of it is seen, and writes go on beside it;
 /// dropping it removes what was written.
 ///
 /// ```
@@ -81,8 +81,7 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Closed`](crate::Error::Closed),
-    /// [`Error::Poisoned`](crate::Error::Poisoned), [`Error::InvalidOption`](crate::Error::InvalidOption) if
-    /// the store's log is archived: the archive can't hold what is loaded.
+    /// [`Error::Poisoned`](crate::Error::Poisoned).
     pub fn bulk_load(&self) -> Result<BulkLoad> {
         let engine = self.shared().engine.clone();
         let default = engine.keyspaces.load().default.clone();

@@ -4,6 +4,7 @@
 mod archive;
 mod capture;
 mod job;
+mod load_again;
 mod report;
 mod restore;
 mod verify;
@@ -19,7 +20,7 @@ use crate::snapshot::{
     BackupContent, CopyFailure, Lineage, Repository, SegmentContent, Staging, link_or_copy,
     read_lineage, write_lineage,
 };
-use crate::types::Index;
+use crate::types::{Index, SegmentMeta};
 use crate::vfs::Vfs;
 
 pub(crate) use self::archive::Archive;
@@ -141,15 +142,24 @@ impl Engine {
     /// The segments of a captured state, each with its file.
     fn contents(&self, captured: &capture::Captured) -> Vec<(SegmentContent, PathBuf)> {
         let metas = captured.segments.iter().map(|segment| segment.meta());
-        metas
-            .map(|meta| {
-                let content = SegmentContent {
-                    digest: meta.digest,
-                    bytes: meta.bytes,
-                    number: meta.number,
-                };
-                (content, self.options.path.join(file_name(meta.number)))
-            })
-            .collect()
+        contents(&self.options.path, metas)
+    }
+}
+
+/// Segments of the store in a folder, each with its file.
+fn contents<'a>(
+    dir: &Path,
+    metas: impl Iterator<Item = &'a SegmentMeta>,
+) -> Vec<(SegmentContent, PathBuf)> {
+    metas
+        .map(|meta| (content(meta), dir.join(file_name(meta.number))))
+        .collect()
+}
+
+fn content(meta: &SegmentMeta) -> SegmentContent {
+    SegmentContent {
+        digest: meta.digest,
+        bytes: meta.bytes,
+        number: meta.number,
     }
 }

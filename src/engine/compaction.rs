@@ -15,7 +15,7 @@ use crate::engine::tree::Tree;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::segment::Segment;
-use crate::types::{KeyspaceId, SegmentMeta, SegmentNumber};
+use crate::types::{Index, KeyspaceId, SegmentMeta, SegmentNumber};
 
 use self::task::Task;
 
@@ -200,10 +200,17 @@ impl Engine {
         if self.options.read_only {
             return Ok(false);
         }
+        // What was loaded, and is in none of the trees, the archive may still want.
+        let wanted = self.first_to_be_archived();
+        let is_wanted = |loaded_at: Index| {
+            loaded_at > Index(0) && wanted.is_some_and(|first| loaded_at >= first)
+        };
         let free: Vec<Arc<Segment>> = self
             .garbage
             .lock()
-            .extract_if(.., |s| Arc::strong_count(s) == 1)
+            .extract_if(.., |s| {
+                Arc::strong_count(s) == 1 && !is_wanted(s.meta().loaded_at)
+            })
             .collect();
         let mut names: Vec<String> = free
             .iter()
@@ -212,7 +219,10 @@ impl Engine {
         drop(free);
         // What an open found may not be what the disk holds: only an edit makes it so.
         if self.manifest.lock().has_begun_generation() {
-            names.append(&mut self.orphans.lock());
+            names.append(&mut self.discarded.lock());
+            if !self.may_want_orphans() {
+                names.append(&mut self.orphans.lock());
+            }
         }
         for name in &names {
             // A file that can't be removed is found again, and tried again, by the next open.

@@ -272,7 +272,7 @@ impl Engine {
     pub(super) fn discard<'a>(&self, built: impl Iterator<Item = &'a SegmentMeta>) {
         if self.latched().is_none() {
             let names = built.map(|meta| crate::segment::file_name(meta.number));
-            self.orphans.lock().extend(names);
+            self.discarded.lock().extend(names);
         }
     }
 

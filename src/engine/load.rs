@@ -74,13 +74,6 @@ pub(crate) struct Loading {
 impl Loading {
     pub(crate) fn new(engine: Arc<Engine>, tree: Arc<Tree>) -> Result<Self> {
         engine.check_writable()?;
-        if engine.options.archive.is_some() {
-            let why = "the archive keeps records, and what a bulk load brings is in none";
-            return Err(Error::InvalidOption {
-                name: "archive_to",
-                why: why.to_owned(),
-            });
-        }
         if tree.options.time_to_live.is_some() {
             let why = "segments are written before the time is known from which on values live";
             return Err(Error::InvalidOption {

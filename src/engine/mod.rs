@@ -1,6 +1,6 @@
 //! The tree and its paths: commit, read, flush, compaction, recovery, and the jobs that drive them.
 //!
-//! Locks, in the order in which they may be taken: `backups`, `archive` (each one at a time), `commit` (the
+//! Locks, in the order in which they may be taken: `archive`, `backups` (each one at a time), `commit` (the
 //! leader's), `flushing` (one flush at a time), `compactions` (to choose or end one; none is held while it
 //! runs), `manifest` (publishing), the one in `signals` (whoever waits for room looks at the generations under
 //! it), `generations`. Readers take none of them. A purge holds `flushing` and the pins, and the feed's
@@ -123,6 +123,8 @@ pub(crate) struct Engine {
     flushed: Mutex<Vec<Weak<Memtable>>>,
     /// Files found at open that nothing names.
     orphans: Mutex<Vec<String>>,
+    /// Files of segments that were built and never named.
+    discarded: Mutex<Vec<String>>,
     /// Held while a backup is made.
     backups: Mutex<()>,
     archive: Archive,
@@ -187,6 +189,18 @@ impl Engine {
 
     fn new_segment_number(&self) -> SegmentNumber {
         SegmentNumber(self.next_segment.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Gives out no segment number through `last` any more. Returns the one that would have been next.
+    fn reserve_segments_through(&self, last: SegmentNumber) -> SegmentNumber {
+        let next = last.0.saturating_add(1);
+        SegmentNumber(self.next_segment.fetch_max(next, Ordering::Relaxed))
+    }
+
+    /// Gives out segment numbers from `first` on, if it would give out lower ones. Returns the next one.
+    fn number_segments_from(&self, first: SegmentNumber) -> SegmentNumber {
+        let before = self.next_segment.fetch_max(first.0, Ordering::Relaxed);
+        SegmentNumber(before.max(first.0))
     }
 
     /// Makes everything written so far survive the loss of power.

@@ -89,8 +89,8 @@ impl Request {
     }
 
     /// A record that is committed again, as a restore does: with the time that it had. What it says was
-    /// checked when it was written.
-    pub(crate) fn of_record(record: &Record) -> Arc<Self> {
+    /// checked when it was written. `cargo`: the segments that it loads.
+    pub(crate) fn of_record(record: &Record, cargo: Cargo) -> Arc<Self> {
         let payload = record.payload.to_vec();
         let operations = match record.kind {
             RecordKind::Batch => Operations::new(&payload).count(),
@@ -100,6 +100,7 @@ impl Request {
         let (touched, durability) = (Touched::default(), Durability::Buffered);
         let mut request = Self::new(record.kind, payload, operations, touched, durability);
         request.time_us = Some(record.time_us);
+        request.cargo = cargo;
         Arc::new(request)
     }
 

@@ -77,3 +77,94 @@ impl Memtable {
         self.ranges().bytes.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::Index;
+
+    fn range(from: &[u8], to: Option<&[u8]>, index: u64, position: u32) -> RangeDelete {
+        RangeDelete {
+            from: Bytes::copy_from_slice(from),
+            to: to.map(Bytes::copy_from_slice),
+            version: Version {
+                index: Index(index),
+                position,
+            },
+        }
+    }
+
+    /// What the deletions say one by one.
+    fn plain(all: &[RangeDelete], key: &[u8], at: Version) -> Option<Version> {
+        let covering = all.iter().filter(|one| one.covers(key));
+        let seen = covering.map(|one| one.version).filter(|v| *v <= at);
+        seen.max()
+    }
+
+    /// Deletions come while somebody looks: each look sees all that came before it.
+    #[test]
+    fn every_look_sees_all_that_came_before() {
+        let mut state = 11_u64;
+        let mut next = move |n: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % n
+        };
+        let keys: Vec<Vec<u8>> = (0..40_u8)
+            .map(|n| vec![n / 7, n % 7][..1 + usize::from(n % 2)].to_vec())
+            .collect();
+        for round in 0..60 {
+            let (table, mut all) = (Memtable::new(), Vec::new());
+            let mut held = None;
+            for step in 0..25 {
+                let from = &keys[next(40) as usize];
+                let to = keys.get(next(44) as usize);
+                let one = range(from, to.map(Vec::as_slice), 1 + next(9), next(3) as u32);
+                let before = (table.range_count(), table.range_bytes(), table.is_empty());
+                table.delete_range(one.clone());
+                let after = (table.range_count(), table.range_bytes(), table.is_empty());
+                if one.is_empty() {
+                    assert_eq!(before, after, "an empty range counts for nothing");
+                } else {
+                    assert!(after.0 == before.0 + 1 && after.1 > before.1 && !after.2);
+                    all.push(one);
+                }
+                if next(3) > 0 {
+                    continue;
+                }
+                for key in &keys {
+                    let index = Index(next(11));
+                    for at in [Version::newest_at(index), Version { index, position: 1 }] {
+                        let found = table.deleted(key, at);
+                        let what = format!("round {round}, step {step}, {key:?} at {at:?}");
+                        assert_eq!(found, plain(&all, key, at), "{what}");
+                    }
+                }
+                // What was handed out stays as it was.
+                let now = table.range_deletes();
+                if let Some((then, count)) = held.replace((now, all.len())) {
+                    let cut = RangeDeletes::new(all[..count].iter().cloned());
+                    assert_eq!(then.as_deref().unwrap_or(&RangeDeletes::default()), &cut);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_that_comes_again_changes_nothing() {
+        let table = Memtable::new();
+        assert!(table.range_deletes().is_none());
+        for _ in 0..3 {
+            table.delete_range(range(b"b", Some(b"d"), 4, 0));
+        }
+        table.delete_range(range(b"d", Some(b"b"), 5, 0));
+        let ranges = table.range_deletes().unwrap();
+        assert_eq!(ranges.fragments().len(), 1);
+        assert_eq!(ranges.fragments()[0].versions.len(), 1);
+        assert_eq!(table.deleted(b"d", Version::MAX), None);
+        assert_eq!(table.deleted(b"c", Version::default()), None);
+    }
+}

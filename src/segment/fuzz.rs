@@ -19,7 +19,9 @@ use super::{
 use crate::cursor::Cursor;
 use crate::error::{Damage, Error, Result};
 use crate::testing::{Input, MemoryVfs, edit_file};
-use crate::types::{Codec, FileId, KeyspaceId, SegmentMeta, SegmentNumber, StoreId, Version};
+use crate::types::{
+    Codec, FileId, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber, StoreId, Version,
+};
 use crate::vfs::Vfs;
 
 const STORE: StoreId = StoreId(0x5704e);
@@ -67,6 +69,8 @@ fn build(disk: &MemoryVfs, options: SegmentOptions, rows: &Rows) -> SegmentMeta 
         let added = builder.add(row.entry());
         added.expect("an entry in order is taken");
     }
+    let ranges = RangeDeletes::new(rows.ranges().iter().cloned());
+    builder.set_range_deletes(ranges.within(None, None).collect());
     builder
         .finish()
         .expect("a segment with an entry is finished")
@@ -126,6 +130,7 @@ fn damaged(input: &mut Input<'_>) {
             }
         },
     };
+    check_ranges(&segment, &rows);
     let damage = segment.verify(&mut |_| {}).expect("a simulated disk reads");
     assert_eq!(
         !damage.is_empty(),
@@ -134,6 +139,34 @@ fn damaged(input: &mut Input<'_>) {
     );
     let reads = read_all(&segment, &rows) + wander(&segment, &rows, input);
     assert!(changed || reads == 0, "a sound file answered Damaged");
+}
+
+/// What an open segment says of range deletions was read when it was opened, and is right.
+fn check_ranges(segment: &Arc<Segment>, rows: &Rows) {
+    let ranges = segment.range_deletes();
+    let cut = ranges.fragments().iter().map(|f| f.versions.len() as u64);
+    assert_eq!(segment.meta().range_deletes, cut.sum::<u64>());
+    let bounds = rows.ranges().iter();
+    let bounds = bounds
+        .flat_map(|r| [Some(&r.from), r.to.as_ref()])
+        .flatten();
+    let keys = rows.all().iter().map(|row| &row.key[..]);
+    let versions = rows.all().iter().map(|row| row.version);
+    let versions: Vec<Version> = versions
+        .chain(rows.ranges().iter().map(|range| range.version))
+        .chain([Version::default(), Version::MAX])
+        .collect();
+    for key in keys.chain(bounds.map(|bound| &bound[..])) {
+        let behind = [key, b"\x00"].concat();
+        for (key, at) in versions
+            .iter()
+            .flat_map(|at| [(key, *at), (&behind[..], *at)])
+        {
+            let expected = rows.deleted(key, at);
+            assert_eq!(ranges.newest(key, at), expected, "{key:?} at {at:?}");
+            assert!(expected.is_none() || segment.meta().spans(key), "{key:?}");
+        }
+    }
 }
 
 /// One of the codecs that this build has.

@@ -1,4 +1,4 @@
-//! The bytes of the small files (`docs/backup.md`): one frame, four kinds of body.
+//! The bytes of the small files (`docs/backup.md`): one frame, five kinds of body.
 
 use std::path::Path;
 
@@ -20,9 +20,10 @@ pub(super) enum Kind {
     Lineage = 2,
     Backup = 3,
     Volume = 4,
+    Load = 5,
 }
 
-/// A segment that a backup needs.
+/// A segment that a backup needs, or an archived record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentContent {
     /// XXH3-128 of the file.
@@ -59,6 +60,17 @@ pub struct VolumeContent {
     pub first: Index,
 }
 
+/// What the archive notes of a record that loads segments, before the record itself is archived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadContent {
+    /// The volume that has the record.
+    pub volume: u64,
+    /// The record.
+    pub index: Index,
+    /// The segments that it names.
+    pub segments: Vec<SegmentContent>,
+}
+
 impl BackupContent {
     pub(super) fn encode(&self, number: u64, store_id: StoreId) -> Vec<u8> {
         encode(Kind::Backup, number, store_id, |out| {
@@ -66,12 +78,7 @@ impl BackupContent {
             put_varint(out, self.index.0);
             put_varint(out, self.time_us);
             put_varint(out, self.made_us);
-            put_varint(out, self.segments.len() as u64);
-            for segment in &self.segments {
-                out.extend_from_slice(&segment.digest.to_le_bytes());
-                put_varint(out, segment.bytes);
-                put_varint(out, segment.number.0);
-            }
+            put_segments(out, &self.segments);
             put_varint(out, self.state.len() as u64);
             out.extend_from_slice(&self.state);
         })
@@ -81,14 +88,7 @@ impl BackupContent {
         let lineage = Lineage::take(reader)?;
         let (index, time_us) = (Index(reader.varint()?), reader.varint()?);
         let made_us = reader.varint()?;
-        let mut segments = Vec::new();
-        for _ in 0..reader.varint()? {
-            segments.push(SegmentContent {
-                digest: reader.u128()?,
-                bytes: reader.varint()?,
-                number: SegmentNumber(reader.varint()?),
-            });
-        }
+        let segments = take_segments(reader)?;
         let state = reader.prefixed()?.to_vec();
         Some(Self {
             lineage,
@@ -114,6 +114,47 @@ impl VolumeContent {
         let first = Index(reader.varint()?);
         Some(Self { lineage, first })
     }
+}
+
+impl LoadContent {
+    pub(super) fn encode(&self, store_id: StoreId) -> Vec<u8> {
+        encode(Kind::Load, self.index.0, store_id, |out| {
+            put_varint(out, self.volume);
+            put_segments(out, &self.segments);
+        })
+    }
+
+    /// Reads what was noted of record `index`.
+    pub(super) fn take(reader: &mut Reader<'_>, index: Index) -> Option<Self> {
+        let volume = reader.varint()?;
+        let segments = take_segments(reader)?;
+        (!segments.is_empty()).then_some(Self {
+            volume,
+            index,
+            segments,
+        })
+    }
+}
+
+fn put_segments(out: &mut Vec<u8>, segments: &[SegmentContent]) {
+    put_varint(out, segments.len() as u64);
+    for segment in segments {
+        out.extend_from_slice(&segment.digest.to_le_bytes());
+        put_varint(out, segment.bytes);
+        put_varint(out, segment.number.0);
+    }
+}
+
+fn take_segments(reader: &mut Reader<'_>) -> Option<Vec<SegmentContent>> {
+    let mut segments = Vec::new();
+    for _ in 0..reader.varint()? {
+        segments.push(SegmentContent {
+            digest: reader.u128()?,
+            bytes: reader.varint()?,
+            number: SegmentNumber(reader.varint()?),
+        });
+    }
+    Some(segments)
 }
 
 /// A file with the body that `put` appends after the store id.

@@ -5,6 +5,8 @@
 
 mod files;
 mod format;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 mod lineage;
 mod repository;
 mod staging;

@@ -1,5 +1,6 @@
 //! The layout of a backup repository, and the order in which it is changed.
 
+mod loads;
 mod prune;
 
 use std::collections::BTreeSet;
@@ -198,13 +199,24 @@ impl Repository {
             .collect())
     }
 
-    /// Every volume of the archive there is, oldest first, those that can't be read included.
+    /// Every volume of the archive there is, oldest first, those that can't be read included: also those of
+    /// which only the records are left.
     ///
     /// # Errors
-    /// What the disk answers to the listing.
+    /// What the disk answers to the listings.
     pub fn volumes(&self) -> Result<Vec<Listed<VolumeContent>>> {
-        let numbers = self.numbers(LOG, "volume")?.into_iter();
+        let mut numbers = self.numbers(LOG, "volume")?;
+        for entry in self.list(LOG)?.iter().filter(|entry| entry.is_dir) {
+            // The folder of one that was pruned stays, and is empty.
+            if let Some(number) = parse_number(&entry.name)
+                && !numbers.contains(&number)
+                && self.has_records(number)?
+            {
+                numbers.insert(number);
+            }
+        }
         Ok(numbers
+            .into_iter()
             .map(|number| {
                 let path = self.volume_path(number);
                 let content = self.content(&path, Kind::Volume, number, VolumeContent::take);
@@ -215,6 +227,14 @@ impl Repository {
                 }
             })
             .collect())
+    }
+
+    /// Whether there are log files in a volume's folder.
+    fn has_records(&self, volume: u64) -> Result<bool> {
+        let folder = self.volume_dir(volume);
+        let entries = self.vfs.list(&folder);
+        let entries = entries.map_err(|error| Error::io("list", &folder, error))?;
+        Ok(entries.iter().any(|entry| entry.name.ends_with(".log")))
     }
 
     fn content<T>(

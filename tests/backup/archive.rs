@@ -6,14 +6,6 @@ use crate::support::Context;
 use crate::support::backup::*;
 use crate::support::check::Survived;
 
-/// A bulk load isn't in the log, and so would be missing from the archive.
-#[test]
-fn a_store_that_is_archived_takes_no_bulk_load() {
-    let driver = archiving(15);
-    let refused = driver.db().bulk_load();
-    assert!(matches!(refused, Err(Error::InvalidOption { .. })));
-}
-
 /// Records, a backup after some of them, and the rest in the archive alone.
 fn history(seed: u64) -> crate::support::driver::Driver {
     let mut driver = archiving(seed);

@@ -54,10 +54,18 @@ impl Ground {
         driver.flush().unwrap();
         driver.step_all(Job::Compact).unwrap();
         driver.db().backup_to(REPOSITORY).unwrap();
-        write(&mut driver, BEFORE - 13).unwrap();
+        write(&mut driver, BEFORE - 14).unwrap();
+        load_one(&mut driver, 0).unwrap();
         assert_eq!(driver.db().archive_now().unwrap(), Index(BEFORE));
-        write(&mut driver, ALL - BEFORE).unwrap();
+        load_one(&mut driver, 0).unwrap();
+        write(&mut driver, ALL - BEFORE - 3).unwrap();
+        wipe(&mut driver);
+        write(&mut driver, 1).unwrap();
         driver.sync().unwrap();
+        // What was loaded last is wanted by the archive alone.
+        driver.flush().unwrap();
+        driver.db().compact_range(..).unwrap();
+        driver.step_all(Job::Reclaim).unwrap();
         driver.let_go();
         let machine = driver.machine.clone();
         Self {

@@ -1,10 +1,12 @@
 //! Damage in a repository: named and passed over, never a wrong restore.
 
+use kintsu::testing::SeededRng;
 use kintsu::{Index, RestorePoint};
 
-use crate::support::Context;
 use crate::support::backup::*;
 use crate::support::driver::Driver;
+use crate::support::store::Machine;
+use crate::support::{Context, scale};
 
 /// Three backups, at records 5, 12 and 20, and the archive of everything up to 24 if there is one.
 fn history(archive: bool) -> Driver {
@@ -13,7 +15,9 @@ fn history(archive: bool) -> Driver {
         write(&mut driver, records).unwrap();
         driver.db().backup_to(REPOSITORY).unwrap();
     }
-    write(&mut driver, 4).unwrap();
+    write(&mut driver, 1).unwrap();
+    load_one(&mut driver, 0).unwrap();
+    write(&mut driver, 2).unwrap();
     if archive {
         driver.db().archive_now().unwrap();
     }
@@ -40,6 +44,77 @@ fn restore_damaged(driver: &Driver, path: &str, newest: u64) -> Option<u64> {
             None
         }
     }
+}
+
+/// Whether a verification finds anything wrong.
+fn finds(machine: &Machine) -> bool {
+    let report = repository(machine).verify(|_| {});
+    report.map_or(true, |report| !report.damage.is_empty())
+}
+
+/// Changes a file, or two, somehow: what is restored is right, or the error names a file of the repository,
+/// and a verification has found what the restore met.
+#[test]
+fn campaign_files_of_a_repository_are_changed_at_random() {
+    let driver = history(true);
+    let files = repository_files(&driver.machine);
+    let newest = driver.model.last;
+    let (mut exact, mut older, mut refused) = (0, 0, 0);
+    for round in 0..220 * scale() {
+        let mut rng = SeededRng::new(round);
+        let machine = driver.machine.rebooted(driver.machine.memory.fork());
+        let mut changed = Vec::new();
+        for _ in 0..rng.between(1, 2) {
+            let path = rng.pick(&files).unwrap();
+            let before = machine.memory.read_file(path).unwrap_or_default();
+            let mut bytes = before.clone();
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1;
+            let at = rng.below(used).min(bytes.len().saturating_sub(1) as u64) as usize;
+            let end = bytes
+                .len()
+                .min(at + [1, 16, 512, 4096][rng.below(4) as usize]);
+            match rng.below(6) {
+                0 if !bytes.is_empty() => bytes[at] ^= 1 << rng.below(8),
+                1 => bytes[at..end].fill(0),
+                2 => bytes[at..end].fill(rng.next_u64() as u8),
+                3 => bytes.truncate(at),
+                4 => drop(bytes.drain(at..end)),
+                _ => bytes.extend(rng.bytes(40)),
+            }
+            if bytes != before {
+                machine.memory.write_file(path, &bytes);
+                changed.push(path.clone());
+            }
+        }
+        let _context = Context("round", (round, changed.clone()));
+        let found = finds(&machine);
+        match restore(&machine, RESTORED, RestorePoint::Newest) {
+            Ok(report) => {
+                open_at(&machine, &driver.model, RESTORED, report.index.0);
+                let is_newest = report.index.0 == newest;
+                // Log and identifiers both gone from the same place on: as if never written.
+                let is_torn = changed
+                    .iter()
+                    .filter(|path| path.contains("/log/0"))
+                    .count()
+                    > 1;
+                assert!(
+                    is_newest || is_torn || found && !report.reached,
+                    "{report:?}"
+                );
+                exact += u64::from(is_newest);
+                older += u64::from(!is_newest);
+            }
+            Err(error) => {
+                assert!(found && is_about_damage(&error), "{error:?}");
+                assert!(error.to_string().contains(REPOSITORY), "{error}");
+                assert!(!is_there(&machine, RESTORED));
+                refused += 1;
+            }
+        }
+    }
+    println!("changed repositories: {exact} restored whole, {older} older, {refused} refused");
+    assert!(exact > 0 && refused > 0);
 }
 
 #[test]
@@ -70,7 +145,7 @@ fn campaign_every_file_of_a_repository_is_damaged() {
                     Some(_) => older += 1,
                     None => refused += 1,
                 }
-                if !path.contains("/log/0") {
+                if !path.contains("/log/0") || !path.ends_with(".log") && !path.ends_with(".ids") {
                     let found = report.map_or(true, |report| !report.damage.is_empty());
                     assert!(found, "verify finds nothing");
                 }
@@ -85,8 +160,19 @@ fn campaign_every_file_of_a_repository_is_damaged() {
             driver.machine.memory.remove_file(&path);
             let _gone = Context("removed", ());
             let machine = driver.machine.rebooted(driver.machine.memory.fork());
-            if let Ok(report) = restore(&machine, RESTORED, RestorePoint::Newest) {
-                open_at(&machine, &driver.model, RESTORED, report.index.0);
+            let found = finds(&machine);
+            match restore(&machine, RESTORED, RestorePoint::Newest) {
+                Ok(report) => {
+                    open_at(&machine, &driver.model, RESTORED, report.index.0);
+                    // Nothing tells that there was a backup whose description is gone, or a log file that
+                    // was the last of its volume.
+                    let is_trackless = path.ends_with(".backup") || path.ends_with(".log");
+                    assert!(
+                        report.index.0 == newest || is_trackless || found,
+                        "{report:?}"
+                    );
+                }
+                Err(error) => assert!(found && is_about_damage(&error), "{error:?}"),
             }
             driver.machine.memory.write_file(&path, &whole);
         }

@@ -74,6 +74,28 @@ pub fn write_one(driver: &mut Driver) -> Result<()> {
     }
 }
 
+/// Keys in one load.
+pub const LOADED: u64 = 60;
+
+/// One record that loads several segments into a keyspace, on top of keys that others write; a millisecond
+/// passes before it.
+pub fn load_one(driver: &mut Driver, keyspace: usize) -> Result<()> {
+    driver.machine.clock.advance(Duration::from_millis(1));
+    let number = driver.model.last + 1;
+    let put = |n: u64| {
+        let value = Effect::Put(value(number * 1000 + n, 150));
+        change(keyspace, &format!("key {n:03}"), value)
+    };
+    driver.load((0..LOADED).map(put).collect())
+}
+
+/// One record that deletes all that the default keyspace has; a millisecond passes before it.
+pub fn wipe(driver: &mut Driver) {
+    driver.machine.clock.advance(Duration::from_millis(1));
+    let all = vec![change(0, "", Effect::DeleteTo(None))];
+    driver.write(all, Durability::Disk).unwrap();
+}
+
 /// So many records.
 pub fn write(driver: &mut Driver, records: u64) -> Result<()> {
     (0..records).try_for_each(|_| write_one(driver))

@@ -2,8 +2,13 @@
 //!
 //! A record is archived once it is durable here, and goes from here once it is durable there: the purge
 //! asks [`Engine::not_yet_archived`].
+//!
+//! What a bulk load brings is in no record. Its segments are copied beside the backups' before the record
+//! that names them is archived; until then their files stay, whatever compactions have made of them
+//! ([`Engine::first_to_be_archived`]), as long as the log has the record.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,12 +17,15 @@ use parking_lot::Mutex;
 
 use crate::engine::Engine;
 use crate::engine::backup::capture::not_final;
+use crate::engine::backup::contents;
+use crate::engine::jobs::Job;
+use crate::engine::load::LoadOperation;
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::snapshot::{Lineage, Repository, VolumeContent};
+use crate::snapshot::{Lineage, Repository, SegmentContent, VolumeContent};
 use crate::types::{Durability, Index, StoreId};
 use crate::wal::{
-    Append, DamagePolicy, Log, LogAccess, LogOptions, LogSetup, Record, payload_hash,
+    Append, DamagePolicy, Log, LogAccess, LogOptions, LogSetup, Record, RecordKind, payload_hash,
 };
 
 /// Bytes of records written at once.
@@ -32,20 +40,50 @@ const VOLUME_FILES: u64 = 16;
 pub(crate) struct Archive {
     /// Every record through this one is durable in the archive; 0 until the archive was looked at.
     through: AtomicU64,
+    /// The store's last record when it was opened.
+    opened_at: Index,
+    /// Every record through this one was passed: it is archived, or what it loaded is gone.
+    passed: AtomicU64,
     volume: Mutex<Option<Volume>>,
 }
 
 /// The volume that is written to.
 #[derive(Debug)]
 struct Volume {
+    number: u64,
     log: Log,
     last: Index,
 }
 
 impl Archive {
+    /// Nothing is known of it yet.
+    pub(crate) fn new(opened_at: Index) -> Self {
+        Self {
+            opened_at,
+            ..Self::default()
+        }
+    }
+
     /// Every record through this one is durable in the archive, as far as is known.
     pub(crate) fn through(&self) -> Index {
         Index(self.through.load(Ordering::Acquire))
+    }
+
+    fn passed(&self) -> Index {
+        Index(self.passed.load(Ordering::Acquire))
+    }
+
+    fn note(&self, last: Index) {
+        self.through.fetch_max(last.0, Ordering::AcqRel);
+    }
+
+    fn pass(&self, index: Index) {
+        self.passed.fetch_max(index.0, Ordering::AcqRel);
+    }
+
+    /// The store's last record when it was opened.
+    fn opened_at(&self) -> Index {
+        self.opened_at
     }
 }
 
@@ -54,6 +92,20 @@ impl Engine {
     pub(crate) fn not_yet_archived(&self) -> Option<Index> {
         let archived = self.archive.through().next();
         self.options.archive.as_ref().map(|_| archived)
+    }
+
+    /// The first record whose segments are still wanted for the archive, if there is one: the log has it, and
+    /// it isn't archived.
+    pub(crate) fn first_to_be_archived(&self) -> Option<Index> {
+        let next = self.not_yet_archived()?;
+        Some(next.max(self.log.first_index()))
+    }
+
+    /// Whether the archive may want a file that nothing named when the store was opened. What the log's
+    /// records say of it is read only when they are archived.
+    pub(crate) fn may_want_orphans(&self) -> bool {
+        let wanted = self.first_to_be_archived();
+        wanted.is_some_and(|first| first <= self.archive.opened_at())
     }
 
     /// Archives every record that was written before the call. Returns the last one archived.
@@ -76,6 +128,7 @@ impl Engine {
             return Ok(false);
         };
         let mut current = self.archive.volume.lock();
+        let before = self.archive.through();
         let outcome = self.archive_some(repository, &mut current);
         if outcome.is_err() {
             // It is opened again, and read again, before it is written to again.
@@ -84,6 +137,9 @@ impl Engine {
         drop(current);
         if let Ok(true) = outcome {
             self.purge_log(self.covered());
+        }
+        if self.archive.through() > before {
+            self.signals.wake(Job::Reclaim);
         }
         outcome
     }
@@ -98,7 +154,8 @@ impl Engine {
             }
         }
         let last = current.as_ref().map(|volume| volume.last);
-        let from = last.unwrap_or_default().next().max(self.log.first_index());
+        let last = last.unwrap_or_default().max(self.archive.passed());
+        let from = last.next().max(self.log.first_index());
         if from > self.log.last_index() {
             return Ok(false);
         }
@@ -111,6 +168,13 @@ impl Engine {
             && record.lsn < durable
         {
             bytes += record.payload.len() + 1;
+            if record.kind == RecordKind::Load {
+                self.archive_group(repository, current, &std::mem::take(&mut group))?;
+                group_bytes = 0;
+                let archived = self.archive_load(repository, current, record);
+                archived.map_err(|error| not_final(error, repository))?;
+                continue;
+            }
             group_bytes += record.payload.len();
             group.push(record);
             if group_bytes >= GROUP_BYTES {
@@ -118,9 +182,7 @@ impl Engine {
                 (group, group_bytes) = (Vec::new(), 0);
             }
         }
-        if !group.is_empty() {
-            self.archive_group(repository, current, &group)?;
-        }
+        self.archive_group(repository, current, &group)?;
         Ok(bytes > 0)
     }
 
@@ -144,28 +206,90 @@ impl Engine {
         let (Some(first), Some(last)) = (group.first(), group.last()) else {
             return Ok(());
         };
-        let volume_bytes = VOLUME_FILES.saturating_mul(self.options.log_file_bytes);
-        let goes_on = current.as_ref().is_some_and(|volume| {
-            volume.last.next() == first.index && volume.log.bytes_retained() < volume_bytes
-        });
-        if !goes_on {
-            let new = self.new_volume(repository, first.index)?;
-            if let Some(old) = current.replace(new) {
-                // Its records are durable; the end marker is for whoever looks at it.
-                let _ = old.log.close();
-            }
-        }
-        let Some(volume) = current else {
-            return Ok(());
-        };
+        let volume = self.volume_for(repository, current, first.index)?;
         let appends: Vec<Append<'_>> = group.iter().map(append).collect();
         let end = volume.log.append(&appends, Durability::Disk)?;
         volume.log.sync_to(end)?;
         volume.last = last.index;
-        self.archive
-            .through
-            .fetch_max(last.index.0, Ordering::AcqRel);
+        self.archive.note(last.index);
         Ok(())
+    }
+
+    /// The volume in which a record is the next.
+    fn volume_for<'a>(
+        &self,
+        repository: &Path,
+        current: &'a mut Option<Volume>,
+        first: Index,
+    ) -> Result<&'a mut Volume> {
+        let volume_bytes = VOLUME_FILES.saturating_mul(self.options.log_file_bytes);
+        let goes_on = current.as_ref().is_some_and(|volume| {
+            volume.last.next() == first && volume.log.bytes_retained() < volume_bytes
+        });
+        let volume = match current.take() {
+            Some(volume) if goes_on => volume,
+            old => {
+                let new = self.new_volume(repository, first)?;
+                if let Some(old) = old {
+                    // Its records are durable; the end marker is for whoever looks at it.
+                    let _ = old.log.close();
+                }
+                new
+            }
+        };
+        Ok(current.insert(volume))
+    }
+
+    /// Copies what a record has loaded, then writes the record. If it is gone, the record is passed over,
+    /// which leaves a gap until the next backup.
+    fn archive_load(
+        &self,
+        repository: &Path,
+        current: &mut Option<Volume>,
+        record: Record,
+    ) -> Result<()> {
+        let load = LoadOperation::decode(&record.payload);
+        let load = load.ok_or_else(|| self.malformed(record.index, "load"))?;
+        let volume = self.volume_for(repository, current, record.index)?.number;
+        let segments = contents(&self.options.path, load.segments.iter());
+        let (vfs, store_id) = (self.options.vfs.clone(), self.store_id);
+        // A backup of this store under way is waited for.
+        let alone = self.backups.lock();
+        let (taken, lock) = Repository::take(vfs, repository, store_id)?;
+        let added = taken.add_load(volume, record.index, &segments);
+        drop(lock);
+        drop(alone);
+        match added {
+            Ok(()) => self.archive_group(repository, current, &[record]),
+            Err(error) if self.is_gone(&error, &segments) => {
+                let why = "what it loaded is gone: the archive has a gap until the next backup";
+                tracing::warn!(record = record.index.0, why);
+                self.archive.pass(record.index);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an error means that a loaded segment was removed, as it may be once the log had lost its record
+    /// or while nobody archived; it is no damage then.
+    fn is_gone(&self, error: &Error, files: &[(SegmentContent, PathBuf)]) -> bool {
+        let Error::Io { path, source, .. } = error else {
+            return false;
+        };
+        let missing = files.iter().find(|(_, file)| file == path);
+        let missing = missing.filter(|_| source.kind() == ErrorKind::NotFound);
+        missing.is_some_and(|(content, _)| {
+            let keyspaces = self.keyspaces.load_full();
+            let is_named = keyspaces.trees().any(|tree| {
+                let tables = tree.load();
+                let loaded = tables.loaded().flat_map(|all| all.iter());
+                let placed = tables.segments().map(|(_, segment)| segment);
+                let mut all = placed.chain(loaded);
+                all.any(|segment| segment.meta().number == content.number)
+            });
+            !is_named
+        })
     }
 
     /// The newest volume of this store's era, if it can be written to.
@@ -193,7 +317,7 @@ impl Engine {
             log.skip_to(first);
         }
         self.check_reaches(path, log.last_index())?;
-        Ok(Some(Volume { log, last }))
+        Ok(Some(Volume { number, log, last }))
     }
 
     fn new_volume(&self, path: &Path, first: Index) -> Result<Volume> {
@@ -205,7 +329,7 @@ impl Engine {
         let (log, _) = Log::open(setup)?;
         log.skip_to(first);
         let last = Index(first.0.saturating_sub(1));
-        Ok(Volume { log, last })
+        Ok(Volume { number, log, last })
     }
 
     /// Ends the volume that is written to.

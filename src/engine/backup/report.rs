@@ -77,7 +77,8 @@ pub struct PruneReport {
     pub volumes: u64,
     /// Bytes of all these files.
     pub bytes: u64,
-    /// Descriptions of newer backups that can't be read, because of which no segment was removed.
+    /// Descriptions of newer backups, and notes of what archived records load, that can't be read, because
+    /// of which no segment was removed.
     pub unreadable: u64,
 }
 

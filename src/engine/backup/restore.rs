@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::engine::backup::archive::{is_of, volume_reader};
 use crate::engine::backup::capture::{create_manifest, not_final};
+use crate::engine::backup::load_again::{bring, loaded_by, taken_number};
 use crate::engine::backup::report::{RestorePoint, RestoreReport, Skipped};
 use crate::engine::folder::is_ours;
+use crate::engine::load::Cargo;
 use crate::engine::queue::Request;
 use crate::error::{Damage, Error, Result};
 use crate::manifest::ManifestState;
@@ -16,7 +18,7 @@ use crate::segment::file_name;
 use crate::snapshot::{
     BackupContent, CopyFailure, Lineage, Listed, Repository, Staging, VolumeContent, write_lineage,
 };
-use crate::types::Index;
+use crate::types::{Index, STRAY_NUMBER_MIN, SegmentNumber};
 use crate::wal::{DamagePolicy, Log, LogReader, Record, RecordKind};
 
 /// Builds the store that `target` names from a repository, as it was at a point. Nothing is changed in the
@@ -34,9 +36,20 @@ pub(crate) fn restore(
     let path = target.path.clone();
     let staging = Staging::begin(target.vfs.clone(), &path, is_ours)?;
     let options = target.rebased(staging.dir());
-    let mut restore = Restore::new(&repository, &options, point)?;
-    let backup = restore.fetch(&staging)?;
-    restore.replay(&backup)?;
+    let mut first_number = repository.number_above_loads()?;
+    let restore = loop {
+        let mut restore = Restore::new(&repository, &options, point, first_number)?;
+        let backup = restore.fetch(&staging)?;
+        let replayed = restore.replay(&backup);
+        let Some(taken) = restore.taken else {
+            replayed?;
+            break restore;
+        };
+        // The note that would have kept that number free is lost. Once more, further above.
+        let further = first_number.max(taken).0.saturating_mul(2);
+        first_number = SegmentNumber(further.min(STRAY_NUMBER_MIN / 2));
+        staging.clear()?;
+    };
     let era = options.entropy.next_u128();
     let lineage = restore.lineage.branch(restore.report.index, era);
     write_lineage(
@@ -64,11 +77,21 @@ struct Restore<'a> {
     known: Index,
     /// Whether the description of a newer backup, or of a volume, can't be read: nobody knows what it held.
     missed_unread: bool,
+    /// The first number for segments that the restored store makes itself: those that archived records load
+    /// keep theirs, which stand in them.
+    first_number: SegmentNumber,
+    /// A number that a loaded segment needs, and that has been given out.
+    taken: Option<SegmentNumber>,
     report: RestoreReport,
 }
 
 impl<'a> Restore<'a> {
-    fn new(repository: &'a Repository, options: &'a Options, point: RestorePoint) -> Result<Self> {
+    fn new(
+        repository: &'a Repository,
+        options: &'a Options,
+        point: RestorePoint,
+        first_number: SegmentNumber,
+    ) -> Result<Self> {
         let Some(lineage) = repository.newest_lineage()? else {
             let damage = repository
                 .backups()?
@@ -101,6 +124,8 @@ impl<'a> Restore<'a> {
             known: Index(0),
             // What a volume holds that nobody knows whose it is can be anything.
             missed_unread: !report.skipped.is_empty(),
+            first_number,
+            taken: None,
             report,
         })
     }
@@ -255,9 +280,13 @@ impl<'a> Restore<'a> {
                 }
                 let engine = match engine {
                     Some(engine) => engine,
-                    None => engine.insert(Engine::open(self.options.clone())?.0),
+                    None => {
+                        let (opened, _) = Engine::open(self.options.clone())?;
+                        self.first_number = opened.number_segments_from(self.first_number);
+                        engine.insert(opened)
+                    }
                 };
-                commit_again(engine, &record)?;
+                self.commit_again(engine, &record)?;
                 next = record.index.next();
                 self.report.index = record.index;
                 self.report.time_us = record.time_us;
@@ -267,6 +296,36 @@ impl<'a> Restore<'a> {
                 return self.check_gap(next);
             }
         }
+    }
+
+    /// Takes a record through the commit path with the index and time that it had.
+    fn commit_again(&mut self, engine: &Engine, record: &Record) -> Result<()> {
+        let cargo = match record.kind {
+            RecordKind::Batch | RecordKind::Catalog | RecordKind::Noop => Cargo::default(),
+            RecordKind::Load => {
+                let load = loaded_by(engine, record)?;
+                self.taken = taken_number(engine, self.first_number, &load);
+                if self.taken.is_some() {
+                    let why = format!("record {} needs numbers that are taken", record.index);
+                    return Err(Error::ManifestEdit { why });
+                }
+                self.report.bytes += load.segments.iter().map(|meta| meta.bytes).sum::<u64>();
+                bring(self.repository, engine, record.index, &load)?
+            }
+            kind => {
+                let why = format!(
+                    "record {} is a {kind:?}, which can't be restored",
+                    record.index
+                );
+                return Err(Error::LogOrder { why });
+            }
+        };
+        let index = engine.write(Request::of_record(record, cargo))?;
+        if index != record.index {
+            let why = format!("record {} came to be record {index}", record.index);
+            return Err(Error::LogOrder { why });
+        }
+        Ok(())
     }
 
     fn note_known(&mut self, record: &Record) {
@@ -357,26 +416,6 @@ impl Reader {
     fn next(&mut self) -> Result<Option<Record>> {
         self.reader.next()
     }
-}
-
-/// Takes a record through the commit path with the index and time that it had.
-fn commit_again(engine: &Engine, record: &Record) -> Result<()> {
-    match record.kind {
-        RecordKind::Batch | RecordKind::Catalog | RecordKind::Noop => {}
-        kind => {
-            let why = format!(
-                "record {} is a {kind:?}, which can't be restored",
-                record.index
-            );
-            return Err(Error::LogOrder { why });
-        }
-    }
-    let index = engine.write(Request::of_record(record))?;
-    if index != record.index {
-        let why = format!("record {} came to be record {index}", record.index);
-        return Err(Error::LogOrder { why });
-    }
-    Ok(())
 }
 
 /// No backup can be used: all that is wrong, or that there is none.

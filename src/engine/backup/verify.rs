@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::engine::backup::archive::volume_reader;
+use crate::engine::load::LoadOperation;
 use crate::engine::verify::VerifyProgress;
 use crate::error::{Damage, Error, Result};
 use crate::options::Options;
 use crate::snapshot::{Repository, digest_of};
 use crate::types::Index;
-use crate::wal::{DamagePolicy, Log};
+use crate::wal::{DamagePolicy, Log, RecordKind};
 
 /// What a verification of a repository found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub fn verify_repository(
 ) -> Result<RepositoryReport> {
     let repository = Repository::open(options.vfs.clone(), path)?;
     let mut report = RepositoryReport::default();
-    let mut segments = BTreeSet::new();
+    let mut segments = Needed::new();
     for backup in repository.backups()? {
         match note(&mut report, &backup.path, backup.content)? {
             Some(content) => {
@@ -50,6 +51,7 @@ pub fn verify_repository(
             None => continue,
         }
     }
+    verify_archive(options, &repository, &mut report, &mut segments)?;
     let bytes_total = segments.iter().map(|(_, bytes)| bytes).sum();
     let mut bytes_done = 0;
     for (digest, bytes) in segments {
@@ -65,14 +67,37 @@ pub fn verify_repository(
         note(&mut report, &path, checked)?;
         report.segments += 1;
     }
-    report.bytes = bytes_done;
+    report.bytes += bytes_done;
+    Ok(report)
+}
+
+/// The segments that are needed: each digest with its length.
+type Needed = BTreeSet<(u128, u64)>;
+
+/// Reads the volumes of the archive, and what is noted of loads; adds what their records load to what is
+/// needed.
+fn verify_archive(
+    options: &Options,
+    repository: &Repository,
+    report: &mut RepositoryReport,
+    needed: &mut Needed,
+) -> Result<()> {
+    let mut noted = BTreeSet::new();
+    for load in repository.loads()? {
+        let place = load.content.as_ref().map(|content| content.index);
+        noted.extend(place.ok().map(|index| (load.number, index)));
+        if let Some(content) = note(report, &load.path, load.content)? {
+            let segments = content.segments.iter();
+            needed.extend(segments.map(|segment| (segment.digest, segment.bytes)));
+        }
+    }
     for volume in repository.volumes()? {
-        if note(&mut report, &volume.path, volume.content)?.is_none() {
+        if note(report, &volume.path, volume.content)?.is_none() {
             continue;
         }
         let tolerate = DamagePolicy::Tolerate;
-        let setup = volume_reader(options, &repository, volume.number, Index(0), tolerate);
-        let (_, found) = match Log::open(setup) {
+        let setup = volume_reader(options, repository, volume.number, Index(0), tolerate);
+        let (log, found) = match Log::open(setup) {
             // Begun, and nothing has been written to it yet.
             Err(Error::NotAStore { .. }) => continue,
             opened => opened?,
@@ -80,8 +105,36 @@ pub fn verify_repository(
         report.records += found.records;
         report.bytes += found.bytes;
         report.damage.extend(found.damage);
+        let loads = note(report, &volume.path, loads_in(&log))?;
+        for (index, load) in loads.unwrap_or_default() {
+            let Some(load) = load else {
+                let what = format!("the load in record {index} can't be read");
+                report.damage.push(Damage::new(&volume.path, 0, 0, what));
+                continue;
+            };
+            let segments = load.segments.iter();
+            needed.extend(segments.map(|meta| (meta.digest, meta.bytes)));
+            let path = repository.load_path(volume.number, index);
+            let is_unread = report.damage.iter().any(|damage| damage.path == path);
+            if !noted.contains(&(volume.number, index)) && !is_unread {
+                let what = format!("the note of what record {index} loads is missing");
+                report.damage.push(Damage::new(&path, 0, 0, what));
+            }
+        }
     }
-    Ok(report)
+    Ok(())
+}
+
+/// The records of a volume that load segments.
+fn loads_in(log: &Log) -> Result<Vec<(Index, Option<LoadOperation>)>> {
+    let mut loads = Vec::new();
+    let mut reader = log.read_from(Index(0))?;
+    while let Some(record) = reader.next()? {
+        if record.kind == RecordKind::Load {
+            loads.push((record.index, LoadOperation::decode(&record.payload)));
+        }
+    }
+    Ok(loads)
 }
 
 /// Notes what is wrong with a file, if that is all that is wrong.

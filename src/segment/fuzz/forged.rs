@@ -185,6 +185,14 @@ fn use_opened(disk: &MemoryVfs, bytes: &[u8], keys: &[Vec<u8>], pins: bool) {
     for key in keys.iter().map(Vec::as_slice).chain(shortest) {
         ask(&segment, key);
     }
+    let fragments = segment.range_deletes().fragments();
+    for pair in fragments.windows(2) {
+        let end = pair[0].to.as_ref();
+        assert!(
+            end.is_some_and(|to| *to <= pair[1].from),
+            "fragments overlap: {pair:?}"
+        );
+    }
     for forward in [true, false] {
         let _ = damage_of(super::walk(&segment, forward, bytes.len()));
     }
@@ -200,7 +208,10 @@ fn use_opened(disk: &MemoryVfs, bytes: &[u8], keys: &[Vec<u8>], pins: bool) {
 /// A lookup, and a cursor around it.
 fn ask(segment: &Arc<Segment>, key: &[u8]) {
     for index in [0, 1, 100, u64::MAX] {
-        damage_of(segment.get(key, Version::newest_at(Index(index))));
+        let at = Version::newest_at(Index(index));
+        damage_of(segment.get(key, at));
+        let deleted = segment.range_deletes().newest(key, at);
+        assert!(deleted.is_none_or(|version| version <= at));
     }
     let mut cursor = segment.cursor();
     damage_of(cursor.seek(key, Version::MAX));

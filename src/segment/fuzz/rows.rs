@@ -2,8 +2,10 @@
 
 use std::cmp::Ordering;
 
+use bytes::Bytes;
+
 use crate::testing::Input;
-use crate::types::{EXPIRY_BYTES, Entry, EntryKind, Found, Index, Version, order};
+use crate::types::{EXPIRY_BYTES, Entry, EntryKind, Found, Index, RangeDelete, Version, order};
 
 /// The most that are made.
 const ROWS_MAX: usize = 48;
@@ -50,14 +52,20 @@ impl Row {
     }
 }
 
-/// Entries in table order, at least one.
+/// Entries in table order, at least one, and range deletions beside them.
 #[derive(Debug)]
-pub(super) struct Rows(Vec<Row>);
+pub(super) struct Rows {
+    rows: Vec<Row>,
+    /// As they were made: in any order, on top of one another.
+    ranges: Vec<RangeDelete>,
+}
 
 impl Rows {
     pub fn of(input: &mut Input<'_>) -> Self {
         let mut rows: Vec<Row> = Vec::new();
-        let count = 1 + input.place(ROWS_MAX);
+        let drawn = usize::from(input.u8());
+        let count = 1 + drawn % ROWS_MAX;
+        let ranges = (0..drawn / ROWS_MAX).map(|_| range(input)).collect();
         while rows.len() < count {
             let row = row(input, rows.last());
             rows.push(row);
@@ -67,18 +75,50 @@ impl Rows {
         }
         rows.sort_by(|one, other| one.entry().order(&other.entry()));
         rows.dedup_by(|one, other| (&one.key, one.version) == (&other.key, other.version));
-        Self(rows)
+        Self { rows, ranges }
     }
 
     pub fn all(&self) -> &[Row] {
-        &self.0
+        &self.rows
+    }
+
+    pub fn ranges(&self) -> &[RangeDelete] {
+        &self.ranges
+    }
+
+    /// The newest range deletion of a key that isn't newer than `at`, of all, one by one.
+    pub fn deleted(&self, key: &[u8], at: Version) -> Option<Version> {
+        let covering = self.ranges.iter().filter(|range| range.covers(key));
+        let versions = covering.map(|range| range.version);
+        versions.filter(|version| *version <= at).max()
     }
 
     /// The newest version of a key that isn't newer than `at`.
     pub fn newest(&self, key: &[u8], at: Version) -> Option<&Row> {
-        let mut versions = self.0.iter().filter(|row| row.key == key);
+        let mut versions = self.rows.iter().filter(|row| row.key == key);
         versions.find(|row| row.version <= at)
     }
+}
+
+/// A range deletion; now and then an empty one.
+fn range(input: &mut Input<'_>) -> RangeDelete {
+    let shape = input.u8();
+    let from = Bytes::copy_from_slice(input.bytes(4));
+    let to = match shape & 7 {
+        0 => None,
+        1 | 2 => Some([&from[..], &[shape]].concat().into()),
+        _ => Some(Bytes::copy_from_slice(input.bytes(4))),
+    };
+    let index = match shape >> 3 & 3 {
+        0 => input.number(),
+        1 => u64::from(input.u16()),
+        _ => u64::from(input.u8()),
+    };
+    let version = Version {
+        index: Index(index),
+        position: u32::from(shape >> 6),
+    };
+    RangeDelete { from, to, version }
 }
 
 /// An entry whose key often has something in common with the one before.

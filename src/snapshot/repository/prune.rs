@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::snapshot::files::{publish, read, sync_folder};
-use crate::snapshot::format::{BackupContent, VolumeContent};
+use crate::snapshot::format::{BackupContent, LoadContent, VolumeContent};
 use crate::vfs::Access;
 
 use super::{BACKUPS, LOG, Listed, Repository, SEGMENTS};
@@ -22,7 +22,7 @@ pub struct Pruned {
     pub volumes: u64,
     /// Bytes of all these files.
     pub bytes: u64,
-    /// Descriptions that can't be read, because of which no segment was removed.
+    /// Descriptions and notes of loads that can't be read, because of which no segment was removed.
     pub unreadable: u64,
 }
 
@@ -62,18 +62,42 @@ impl Repository {
                 let _ = publish(&*self.vfs, path, bytes);
             }
         })?;
-        if pruned.unreadable == 0 {
-            self.prune_segments(&kept, &mut pruned)?;
-        }
         self.prune_volumes(&kept, &mut pruned)?;
+        let loads = self.prune_loads(&mut pruned)?;
+        if pruned.unreadable == 0 {
+            let backups = kept.iter().flat_map(|(_, backup)| &backup.segments);
+            let loaded = loads.iter().flat_map(|load| &load.segments);
+            let needed = backups.chain(loaded);
+            let needed = needed.map(|segment| self.segment_path(segment.digest));
+            self.prune_segments(&needed.collect(), &mut pruned)?;
+        }
         Ok(pruned)
     }
 
-    fn prune_segments(&self, kept: &[(u64, BackupContent)], pruned: &mut Pruned) -> Result<()> {
-        let segments = kept.iter().flat_map(|(_, backup)| &backup.segments);
-        let needed: BTreeSet<PathBuf> = segments
-            .map(|segment| self.segment_path(segment.digest))
-            .collect();
+    /// Removes the notes of loads whose volume is gone, and returns the others.
+    fn prune_loads(&self, pruned: &mut Pruned) -> Result<Vec<LoadContent>> {
+        let volumes = self.numbers(LOG, "volume")?;
+        let mut kept = Vec::new();
+        let mut removed = false;
+        for load in self.loads()? {
+            if !volumes.contains(&load.number) {
+                pruned.bytes += self.remove(&load.path)?;
+                removed = true;
+                continue;
+            }
+            match load.content {
+                Ok(content) => kept.push(content),
+                Err(_) => pruned.unreadable += 1,
+            }
+        }
+        if removed {
+            // If they come back with the power, they count for nothing: their volume was gone before.
+            sync_folder(&*self.vfs, &self.dir.join(LOG))?;
+        }
+        Ok(kept)
+    }
+
+    fn prune_segments(&self, needed: &BTreeSet<PathBuf>, pruned: &mut Pruned) -> Result<()> {
         for entry in self.list(SEGMENTS)? {
             let path = self.dir.join(SEGMENTS).join(&entry.name);
             if is_segment(&entry.name) && !entry.is_dir && !needed.contains(&path) {
