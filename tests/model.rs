@@ -11,6 +11,8 @@
     reason = "a test"
 )]
 
+#[path = "model/backup.rs"]
+mod backup;
 #[path = "model/operation.rs"]
 mod operation;
 #[path = "model/run.rs"]

@@ -64,7 +64,6 @@ fn play(role: &Role) {
     let work = Work {
         size,
         seed: role.seed,
-        archived: role.archived,
         store: Store::create(db, &size),
         folders,
         clock: SystemClock::new(),
@@ -199,7 +198,7 @@ impl Run {
         }
     }
 
-    /// Bulk loads and an archive exclude each other: they take turns.
+    /// With an archive or without one: they take turns.
     fn is_archived(&self) -> bool {
         self.phase % 2 == 1
     }

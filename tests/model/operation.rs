@@ -110,6 +110,11 @@ pub enum Operation {
     /// Which subscription, and how many records of it.
     ReadFeed(Pick, u8),
     LetFeedGo(Pick),
+    Snapshot,
+    Backup,
+    Archive,
+    /// As of which record, or of the newest.
+    Restore(Option<Pick>),
     CheckAll,
     OpenBeside,
     OpenTwice,
@@ -170,10 +175,21 @@ impl Generator {
                 let keys = (0..rng.below(40)).map(|_| self.key(rng)).collect();
                 Operation::Load(pick(rng), keys, rng.below(self.bytes) as u32)
             }
+            2 if rng.one_in(16) => self.backup(rng),
             2 => job(rng),
             3 => self.read(rng),
             4 => self.hold(rng),
             _ => down(rng),
+        }
+    }
+
+    fn backup(&self, rng: &mut SeededRng) -> Operation {
+        match rng.below(10) {
+            0..2 => Operation::Snapshot,
+            2..5 => Operation::Backup,
+            5..7 => Operation::Archive,
+            7 => Operation::Restore(None),
+            _ => Operation::Restore(Some(pick(rng))),
         }
     }
 

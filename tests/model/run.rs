@@ -6,7 +6,9 @@ use std::ops::Bound;
 use kintsu::testing::TearUnit;
 use kintsu::{Durability, Error, Keyspace, Options, Range, ReadView, Result};
 
+use crate::backup::{BackupCounts, Backups};
 use crate::operation::{Advance, Change, Down, KEYS, NAMES, Operation, Pick, Side, What};
+use crate::support::backup::REPOSITORY;
 use crate::support::check::{self, Survived};
 use crate::support::driver::Driver;
 use crate::support::feeds::{FeedCounts, Feeds};
@@ -29,6 +31,7 @@ pub struct Counts {
     records_lost: u64,
     flushes_and_compactions: u64,
     feeds: FeedCounts,
+    backups: BackupCounts,
 }
 
 impl Counts {
@@ -44,6 +47,7 @@ impl Counts {
         self.records_lost += other.records_lost;
         self.flushes_and_compactions += other.flushes_and_compactions;
         self.feeds.add(&other.feeds);
+        self.backups.add(&other.backups);
     }
 }
 
@@ -61,6 +65,7 @@ pub struct Run {
     keyspaces: Vec<Keyspace>,
     transactions: Vec<HeldTransaction>,
     feeds: Feeds,
+    backups: Backups,
     /// What the disk will be like once the power has failed, if that is to happen.
     cut: Option<(u64, TearUnit)>,
     written: u64,
@@ -70,7 +75,17 @@ pub struct Run {
 impl Run {
     pub fn new(seed: u64) -> Self {
         let driver = Driver::new(Machine::new(seed));
-        let driver = driver.tuned(move |options: Options| varied(options, seed));
+        let driver = driver.tuned(move |options: Options| {
+            let options = varied(options, seed);
+            match seed % 6 {
+                0 => options.archive_to(REPOSITORY),
+                // Here the log waits for the archive, whatever happens.
+                3 => options
+                    .archive_to(REPOSITORY)
+                    .log_retained_bytes_max(1 << 30),
+                _ => options,
+            }
+        });
         let mut run = Self {
             driver,
             views: Vec::new(),
@@ -78,6 +93,7 @@ impl Run {
             keyspaces: Vec::new(),
             transactions: Vec::new(),
             feeds: Feeds::default(),
+            backups: Backups::new(seed.is_multiple_of(6)),
             cut: None,
             written: 0,
             counts: Counts {
@@ -98,6 +114,7 @@ impl Run {
         }
         self.go_down(Down::Close);
         self.counts.feeds = self.feeds.counts.clone();
+        self.counts.backups = self.backups.counts.clone();
         self.counts.records = self.driver.model.last + self.counts.records_lost;
         self.counts
     }
@@ -161,6 +178,14 @@ impl Run {
                     .faults
                     .crash_after_changes(u64::from(*changes));
                 self.cut = Some((*seed, *unit));
+            }
+            Operation::Snapshot => self.backups.snapshot(&mut self.driver)?,
+            Operation::Backup => self.backups.back_up(&mut self.driver)?,
+            Operation::Archive => self.backups.archive(&mut self.driver)?,
+            Operation::Restore(pick) => {
+                let last = self.driver.model.last;
+                let wanted = pick.map(|pick| u64::from(pick) % (last + 3));
+                self.backups.restore(&self.driver, wanted);
             }
             Operation::Down(down) => self.go_down(*down),
             _ => {

@@ -131,7 +131,7 @@ pub enum Change {
 pub enum Way {
     Batch,
     Transaction,
-    /// A bulk load; a batch where the log is archived.
+    /// A bulk load.
     Load,
     /// A compare-and-swap of the writer's progress, and nothing else.
     Swap,

@@ -20,7 +20,6 @@ use super::store::{Folders, Store};
 pub struct Work {
     pub size: Size,
     pub seed: u64,
-    pub archived: bool,
     pub folders: Folders,
     pub store: Store,
     pub clock: SystemClock,
@@ -74,8 +73,8 @@ impl Work {
         match operation.way {
             Way::Transaction => self.transact(writer, number, operation),
             Way::Swap => self.swap(writer, number),
-            Way::Load if !self.archived => self.load(writer, number, operation),
-            Way::Load | Way::Batch => {
+            Way::Load => self.load(writer, number, operation),
+            Way::Batch => {
                 let mut batch = WriteBatch::new();
                 for change in &operation.changes {
                     self.add(&mut batch, writer, number, change);
