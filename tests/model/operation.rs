@@ -144,7 +144,16 @@ pub fn generate(seed: u64, mix: Mix, length: usize) -> Vec<Operation> {
         keys: *rng.pick(&[6, 40, KEYS]).unwrap(),
         bytes: *rng.pick(&[40, 600, 600, 3000]).unwrap(),
     };
-    (0..length).map(|_| generator.one(&mut rng)).collect()
+    let mut operations = Vec::new();
+    while operations.len() < length {
+        let operation = generator.one(&mut rng);
+        let begins = matches!(operation, Operation::Begin);
+        operations.push(operation);
+        if begins {
+            generator.transaction_to_its_end(&mut rng, &mut operations);
+        }
+    }
+    operations
 }
 
 struct Generator {
@@ -175,7 +184,7 @@ impl Generator {
                 let keys = (0..rng.below(40)).map(|_| self.key(rng)).collect();
                 Operation::Load(pick(rng), keys, rng.below(self.bytes) as u32)
             }
-            2 if rng.one_in(16) => self.backup(rng),
+            2 if rng.one_in(10) => self.backup(rng),
             2 => job(rng),
             3 => self.read(rng),
             4 => self.hold(rng),
@@ -185,10 +194,10 @@ impl Generator {
 
     fn backup(&self, rng: &mut SeededRng) -> Operation {
         match rng.below(10) {
-            0..2 => Operation::Snapshot,
-            2..5 => Operation::Backup,
-            5..7 => Operation::Archive,
-            7 => Operation::Restore(None),
+            0 => Operation::Snapshot,
+            1..4 => Operation::Backup,
+            4..6 => Operation::Archive,
+            6 => Operation::Restore(None),
             _ => Operation::Restore(Some(pick(rng))),
         }
     }
@@ -273,6 +282,17 @@ impl Generator {
             23 => Operation::LetFeedGo(pick(rng)),
             14 => Operation::HoldKeyspace(pick(rng)),
             _ => Operation::UseHeldKeyspace(pick(rng)),
+        }
+    }
+
+    /// Steps of a transaction with others between: left to chance, few would live to be committed.
+    fn transaction_to_its_end(&self, rng: &mut SeededRng, operations: &mut Vec<Operation>) {
+        for _ in 0..rng.below(16) {
+            operations.push(match rng.below(5) {
+                0 => self.write(rng),
+                1 => self.one(rng),
+                _ => self.transaction(rng),
+            });
         }
     }
 
