@@ -222,7 +222,10 @@ setters! {
     map_segments: bool;
     /// Bits of Bloom filter for each key in a segment; 0 = no filter. At most 64, default 10.
     filter_bits_per_key: u32;
-    /// Where compaction cuts segments. 4 KiB to 16 GiB, default 64 MiB.
+    /// Where compaction cuts segments. 4 KiB to 16 GiB, default 64 MiB. Every segment is kept open: a store
+    /// takes one file handle for each `segment_bytes` that it holds, at least one for each keyspace that has
+    /// been flushed, and some for the log. The usual limit of a process, 1,024, ends at 60 GiB by default:
+    /// raise it (`ulimit -n`), or choose larger segments.
     segment_bytes: u64;
     /// Bytes in the first level below level 0 before there is another one above it; each level has ten
     /// times as much as the one above.

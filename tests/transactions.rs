@@ -9,6 +9,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use kintsu::{Append, Counter, Db, Durability, Error, KeyspaceOptions, Options, Result};
 use tempfile::TempDir;
@@ -287,4 +288,78 @@ fn a_transaction_sees_its_own_writes() {
     let stored: Vec<_> = db.range(..).unwrap().map(|pair| pair.unwrap().0).collect();
     assert_eq!(stored, ["a", "d", "e"]);
     assert_eq!(db.get("a").unwrap().as_deref(), Some(&b"a+"[..]));
+}
+
+#[test]
+fn a_swapped_value_lives_as_long_as_a_put_one() {
+    let clock = std::sync::Arc::new(kintsu::testing::ManualClock::new());
+    let db = Options::new("store")
+        .vfs(std::sync::Arc::new(kintsu::testing::MemoryVfs::new()))
+        .background(kintsu::Background::Manual)
+        .clock(clock.clone())
+        .open()
+        .unwrap();
+    let options = KeyspaceOptions::default().time_to_live(Duration::from_secs(10));
+    let sessions = db.create_keyspace_with("sessions", options).unwrap();
+    let swapped = sessions.compare_and_swap("key", None::<&str>, Some("value"));
+    assert_eq!(swapped.unwrap(), Ok(()));
+    assert!(sessions.get("key").unwrap().is_some());
+    clock.advance(Duration::from_secs(11));
+    db.put("time", "goes by records").unwrap();
+    assert_eq!(sessions.get("key").unwrap(), None);
+}
+
+/// A read that fails is a read: whoever acts on the failure must not write over its repair.
+#[test]
+fn what_could_not_be_read_was_read() {
+    let (_folder, db) = store();
+    let options = KeyspaceOptions::default().merge_operator(Counter::NAME);
+    let counters = db.create_keyspace_with("counters", options).unwrap();
+    let break_it = || {
+        counters.put("key", "three").unwrap();
+        counters.merge("key", 1_i64.to_le_bytes()).unwrap();
+    };
+    for by_range in [false, true] {
+        break_it();
+        let mut transaction = db.transaction().unwrap();
+        let failed = match by_range {
+            false => transaction.get_in(&counters, "key").map(drop),
+            true => {
+                let mut range = transaction.range_in(&counters, "a"..).unwrap();
+                range.next().unwrap().map(drop)
+            }
+        };
+        assert!(
+            matches!(failed, Err(Error::MergeFailed { .. })),
+            "{failed:?}"
+        );
+        counters.put("key", 7_i64.to_le_bytes()).unwrap();
+        transaction.put_in(&counters, "key", 0_i64.to_le_bytes());
+        let conflict = transaction.commit();
+        assert!(
+            matches!(conflict, Err(Error::Conflict { .. })),
+            "{conflict:?}"
+        );
+        assert_eq!(
+            counters.get("key").unwrap().unwrap()[..],
+            7_i64.to_le_bytes()
+        );
+    }
+}
+
+#[test]
+fn an_iterator_that_is_forgotten_has_read_its_range() {
+    let (_folder, db) = store();
+    db.put("b", "1").unwrap();
+    let mut transaction = db.transaction().unwrap();
+    let mut range = transaction.range("a".."c").unwrap();
+    assert!(range.next().is_some());
+    std::mem::forget(range);
+    db.put("b", "2").unwrap();
+    transaction.put("seen", "1");
+    let conflict = transaction.commit();
+    assert!(
+        matches!(conflict, Err(Error::Conflict { .. })),
+        "{conflict:?}"
+    );
 }

@@ -65,10 +65,7 @@ impl Keyspace {
 
     /// What a plain put does in it.
     pub(super) fn put_effect<'a>(&self, value: &'a [u8]) -> Effect<'a> {
-        match self.tree.options.time_to_live {
-            None => Effect::Put(value),
-            Some(time_to_live) => put_expiring(value, time_to_live),
-        }
+        put_effect(&self.tree, value)
     }
 
     /// The newest value of `key`.
@@ -207,6 +204,14 @@ impl Keyspace {
 }
 
 /// A put that expires so long after the time of its record.
+/// What a plain put does in a keyspace.
+pub(super) fn put_effect<'a>(tree: &Tree, value: &'a [u8]) -> Effect<'a> {
+    match tree.options.time_to_live {
+        None => Effect::Put(value),
+        Some(time_to_live) => put_expiring(value, time_to_live),
+    }
+}
+
 pub(super) fn put_expiring(value: &[u8], time_to_live: Duration) -> Effect<'_> {
     Effect::PutUntil(Expiry::After(microseconds(time_to_live)), value)
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::api::bounds::{KeyRange, prefix_end};
 use crate::api::db::Shared;
-use crate::api::keyspace::put_expiring;
+use crate::api::keyspace::{put_effect, put_expiring};
 use crate::api::{Db, Keyspace, ReadView};
 use crate::engine::{self, Effect, OpenTransaction, Reads, Request, Tree, WriteBatch};
 use crate::error::{Error, Result};
@@ -127,8 +127,9 @@ impl Transaction {
         let asks = resolved.as_ref().is_none_or(own::Resolved::needs_store);
         let mut stored = None;
         if asks {
-            stored = self.view.get_from(tree, key)?;
+            // A read that fails has told something too.
             self.reads.keys.insert((tree.id, key.to_vec()));
+            stored = self.view.get_from(tree, key)?;
         }
         match resolved {
             Some(resolved) => resolved.value(&tree.values, key, stored),
@@ -340,7 +341,7 @@ impl Transaction {
             batch.finish()?;
             return shared.engine.check_writable();
         }
-        let request = Request::of_transaction(batch, durability, Some(reads))?;
+        let request = Request::of_transaction(batch, durability, Some(reads.finish()))?;
         let written = shared.engine.write(request).map(drop);
         drop(open);
         written
@@ -427,7 +428,7 @@ impl Db {
             if found.as_deref() != expected {
                 return Ok(Err(found));
             }
-            let effect = new.map_or(Effect::Delete, Effect::Put);
+            let effect = new.map_or(Effect::Delete, |value| put_effect(tree, value));
             transaction.write(tree, key, effect);
             Ok(Ok(()))
         })

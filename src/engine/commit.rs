@@ -142,10 +142,8 @@ impl Engine {
         let mut valid = Vec::with_capacity(group.len());
         let mut next = state.last_index;
         for request in group {
-            let checked = request
-                .reads
-                .as_ref()
-                .map(|reads| state.window.check(reads));
+            let reads = request.reads.lock().take();
+            let checked = reads.map(|reads| state.window.check(&reads));
             if let Some(Err(conflict)) = checked {
                 self.metrics.conflicts.add(1);
                 request.complete(Err(conflict));

@@ -19,7 +19,7 @@ const RECORDS_MAX: usize = 4096;
 const BYTES_MAX: usize = 4 << 20;
 
 /// A range of keys that was read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ReadRange {
     pub(crate) keyspace: KeyspaceId,
     pub(crate) lower: Vec<u8>,
@@ -28,15 +28,10 @@ pub(crate) struct ReadRange {
 }
 
 impl ReadRange {
-    fn holds(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
-        let below = self.upper.as_deref().is_none_or(|upper| key < upper);
-        self.keyspace == keyspace && self.lower.as_slice() <= key && below
-    }
-
-    fn meets(&self, keyspace: KeyspaceId, from: &[u8], to: Option<&[u8]>) -> bool {
-        let begins_in = self.upper.as_deref().is_none_or(|upper| from < upper);
-        let ends_in = to.is_none_or(|to| self.lower.as_slice() < to);
-        self.keyspace == keyspace && begins_in && ends_in
+    /// Whether it lies before `key` as a whole.
+    fn is_before(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
+        let ends = self.upper.as_deref().is_some_and(|upper| upper <= key);
+        self.keyspace < keyspace || self.keyspace == keyspace && ends
     }
 }
 
@@ -49,12 +44,51 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
-    fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.ranges.is_empty()
+    /// All of it in order, for the check. Done by the transaction's own thread.
+    pub(crate) fn finish(self) -> ReadSet {
+        let single = |(keyspace, lower): (KeyspaceId, Vec<u8>)| {
+            let upper = Some([&lower[..], &[0]].concat());
+            ReadRange {
+                keyspace,
+                lower,
+                upper,
+            }
+        };
+        let mut ranges = self.ranges;
+        ranges.retain(|range| {
+            range
+                .upper
+                .as_ref()
+                .is_none_or(|upper| range.lower < *upper)
+        });
+        ranges.extend(self.keys.into_iter().map(single));
+        ranges.sort_unstable();
+        ranges.dedup_by(|next, range| {
+            let apart = range.is_before(next.keyspace, &next.lower);
+            // No upper end lies above all that are.
+            if !apart && range.upper.is_some() && (next.upper.is_none() || next.upper > range.upper)
+            {
+                range.upper = next.upper.take();
+            }
+            !apart
+        });
+        ReadSet {
+            at: self.at,
+            ranges,
+        }
     }
+}
 
+/// What a transaction has read, in order and without overlaps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReadSet {
+    at: Index,
+    ranges: Vec<ReadRange>,
+}
+
+impl ReadSet {
     /// Whether a record changes anything that was read.
-    fn is_changed_by(&self, record: &Request, scratch: &mut (KeyspaceId, Vec<u8>)) -> bool {
+    fn is_changed_by(&self, record: &Request) -> bool {
         if record.kind != RecordKind::Batch {
             return true;
         }
@@ -63,21 +97,18 @@ impl Reads {
                 return true;
             };
             let (keyspace, key) = (operation.keyspace, operation.key);
-            if let Effect::DeleteTo(to) = operation.effect {
-                let mut ranges = self.ranges.iter();
-                let hits = |(other, read): &(KeyspaceId, Vec<u8>)| {
-                    *other == keyspace
-                        && key <= read.as_slice()
-                        && to.is_none_or(|to| read.as_slice() < to)
+            // The first one that doesn't end before it.
+            let place = self
+                .ranges
+                .partition_point(|range| range.is_before(keyspace, key));
+            let range = self.ranges.get(place);
+            range.is_some_and(|range| {
+                let begins = match operation.effect {
+                    Effect::DeleteTo(to) => to.is_none_or(|to| range.lower.as_slice() < to),
+                    _ => range.lower.as_slice() <= key,
                 };
-                return ranges.any(|range| range.meets(keyspace, key, to))
-                    || self.keys.iter().any(hits);
-            }
-            scratch.0 = keyspace;
-            scratch.1.clear();
-            scratch.1.extend_from_slice(key);
-            self.keys.contains(scratch)
-                || self.ranges.iter().any(|range| range.holds(keyspace, key))
+                range.keyspace == keyspace && begins
+            })
         })
     }
 }
@@ -118,14 +149,17 @@ impl ConflictWindow {
             debug_assert!(index > last);
             self.bytes -= record.payload.len();
         }
+        // Those may have pushed out others, but nobody can have begun after records that never were.
+        self.floor = self.floor.min(last);
     }
 
-    /// Whether what was read still is so. Takes time in proportion to the records since.
+    /// Whether what was read still is so. Takes time in proportion to the operations since, times the logarithm
+    /// of what was read.
     ///
     /// # Errors
     /// `Conflict`.
-    pub(crate) fn check(&self, reads: &Reads) -> Result<()> {
-        if reads.is_empty() {
+    pub(crate) fn check(&self, reads: &ReadSet) -> Result<()> {
+        if reads.ranges.is_empty() {
             return Ok(());
         }
         if reads.at < self.floor {
@@ -135,9 +169,8 @@ impl ConflictWindow {
         let first = self
             .records
             .partition_point(|(index, _)| *index <= reads.at);
-        let mut scratch = (KeyspaceId::DEFAULT, Vec::new());
         let mut since = self.records.range(first..);
-        if since.any(|(_, record)| reads.is_changed_by(record, &mut scratch)) {
+        if since.any(|(_, record)| reads.is_changed_by(record)) {
             let why = "what the transaction read has been written since";
             return Err(Error::Conflict { why });
         }
@@ -161,7 +194,7 @@ mod tests {
         Request::of_batch(batch, Durability::Disk).unwrap()
     }
 
-    fn reads(at: u64, keys: &[&str], ranges: &[(&str, Option<&str>)]) -> Reads {
+    fn reads(at: u64, keys: &[&str], ranges: &[(&str, Option<&str>)]) -> ReadSet {
         let keys = keys.iter().map(|key| (OTHER, key.as_bytes().to_vec()));
         let ranges = ranges.iter().map(|(lower, upper)| ReadRange {
             keyspace: OTHER,
@@ -173,9 +206,10 @@ mod tests {
             keys: keys.collect(),
             ranges: ranges.collect(),
         }
+        .finish()
     }
 
-    fn conflicts(effect: (KeyspaceId, &str, Effect<'_>), reads: &Reads) -> bool {
+    fn conflicts(effect: (KeyspaceId, &str, Effect<'_>), reads: &ReadSet) -> bool {
         let mut window = ConflictWindow::default();
         window.push(Index(5), record(&[effect]));
         window.check(reads).is_err()
@@ -248,6 +282,43 @@ mod tests {
         window.truncate_after(Index(1));
         assert!(window.check(&reads(0, &["b"], &[])).is_ok());
         assert!(window.check(&reads(0, &["a"], &[])).is_err());
+    }
+
+    /// A large write pushed all others out, and was refused. The floor stayed at its index, which no
+    /// transaction can reach as long as every one of them meets a conflict.
+    #[test]
+    fn a_refused_write_leaves_a_window_in_which_transactions_can_succeed() {
+        let mut window = ConflictWindow::default();
+        window.push(Index(1), record(&[(OTHER, "a", Effect::Delete)]));
+        let large = vec![0; BYTES_MAX + 1];
+        window.push(Index(2), record(&[(OTHER, "b", Effect::Put(&large))]));
+        window.truncate_after(Index(1));
+        assert!(window.check(&reads(0, &["c"], &[])).is_err(), "forgotten");
+        assert!(window.check(&reads(1, &["a", "b"], &[])).is_ok());
+    }
+
+    #[test]
+    fn what_was_read_is_put_in_order_and_into_one() {
+        let range = |lower: &str, upper: Option<&str>| (lower.to_owned(), upper.map(str::to_owned));
+        let of = |set: ReadSet| -> Vec<_> {
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            let ranges = set.ranges.into_iter();
+            ranges.map(|r| (text(r.lower), r.upper.map(text))).collect()
+        };
+        let empty = ("m", Some("b"));
+        let all = [("d", Some("f")), ("a", Some("c")), empty, ("b", Some("bb"))];
+        assert_eq!(
+            of(reads(1, &["e", "c", "b", "x"], &all)),
+            [
+                range("a", Some("c")),
+                range("c", Some("c\0")),
+                range("d", Some("f")),
+                range("x", Some("x\0"))
+            ]
+        );
+        let endless = [("d", Some("f")), ("b", None), ("a", Some("bb"))];
+        assert_eq!(of(reads(1, &["z"], &endless)), [range("a", None)]);
+        assert_eq!(of(reads(1, &[], &[])), []);
     }
 
     #[test]

@@ -23,6 +23,9 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 /// No single wait is longer.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 
+/// A writer leaves no more than this to those after it: one huge batch must not hold up many small ones.
+const OWED_MAX: Duration = Duration::from_secs(1);
+
 /// What is known of compaction's progress.
 #[derive(Debug)]
 pub(crate) struct Pressure {
@@ -97,7 +100,7 @@ impl Engine {
         *owed += Duration::from_secs_f64(bytes as f64 / allowed as f64);
         if *owed >= WAIT_MIN {
             let wait = (*owed).min(WAIT_MAX);
-            *owed -= wait;
+            *owed = (*owed - wait).min(OWED_MAX);
             self.signals.pause(wait);
             self.metrics.slow_downs.add(wait);
         }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::codec::payload_hash;
 use crate::engine::batch::{Operations, Touched, WriteBatch};
 use crate::engine::catalog::CatalogOperation;
-use crate::engine::conflicts::Reads;
+use crate::engine::conflicts::ReadSet;
 use crate::engine::load::Cargo;
 use crate::error::Result;
 use crate::types::{Durability, Index, KeyspaceId};
@@ -39,8 +39,9 @@ pub(crate) struct Request {
     pub(crate) operations: u32,
     pub(crate) touched: Touched,
     pub(crate) durability: Durability,
-    /// What a transaction read, to be held against what has been written since.
-    pub(crate) reads: Option<Reads>,
+    /// What a transaction read, to be held against what has been written since. Taken by that check: the
+    /// record is remembered for much longer.
+    pub(crate) reads: Mutex<Option<ReadSet>>,
     /// Segments that the record loads.
     pub(crate) cargo: Cargo,
     /// The time that the record had before, if it is committed again.
@@ -60,11 +61,12 @@ impl Request {
     pub(crate) fn of_transaction(
         batch: WriteBatch,
         durability: Durability,
-        reads: Option<Reads>,
+        reads: Option<ReadSet>,
     ) -> Result<Arc<Self>> {
         let (payload, operations, touched) = batch.finish()?;
         let request = Self::new(RecordKind::Batch, payload, operations, touched, durability);
-        Ok(Arc::new(Self { reads, ..request }))
+        *request.reads.lock() = reads;
+        Ok(Arc::new(request))
     }
 
     /// A change of the catalog on its way; always synced.
@@ -118,7 +120,7 @@ impl Request {
             operations,
             touched,
             durability,
-            reads: None,
+            reads: Mutex::new(None),
             cargo: Cargo::default(),
             time_us: None,
             state: AtomicU8::new(WAITING),

@@ -97,9 +97,9 @@ impl Segment {
 /// Mapped, if that is wanted and there is such a way.
 fn open_file(vfs: &dyn Vfs, path: &Path, policy: ReadPolicy) -> io::Result<Arc<dyn File>> {
     if policy.maps {
-        match vfs.open(path, Access::ReadMapped) {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-            done => return done,
+        // Mappings may have run out, or not be had here: whatever else is wrong shows below as well.
+        if let Ok(mapped) = vfs.open(path, Access::ReadMapped) {
+            return Ok(mapped);
         }
     }
     vfs.open(path, Access::Read)

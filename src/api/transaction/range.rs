@@ -28,7 +28,8 @@ pub struct TransactionRange<'t> {
     upper: Option<Vec<u8>>,
     last_front: Option<Bytes>,
     last_back: Option<Bytes>,
-    /// Whether the two ends have met, so that the whole range is known.
+    /// Whether the two ends have met, so that the whole range is known; or a read has failed, so that nobody
+    /// can say how far it went.
     met: bool,
 }
 
@@ -47,6 +48,12 @@ impl<'t> TransactionRange<'t> {
         (lower, upper): (Vec<u8>, Option<Vec<u8>>),
     ) -> Self {
         let keys = own.keys_in(tree.id, &lower, upper.as_deref());
+        // All of it, until it is known how far it was walked: it may never be dropped.
+        reads.ranges.push(ReadRange {
+            keyspace: tree.id,
+            lower: lower.clone(),
+            upper: upper.clone(),
+        });
         Self {
             store,
             own_keys: keys.map(Bytes::copy_from_slice).collect(),
@@ -103,8 +110,8 @@ impl<'t> TransactionRange<'t> {
             };
             self.own_keys.pop_front_if(|own| *own == key);
             let stored = self.front.take_if(|(stored, _)| *stored == key);
+            self.last_front = Some(key.clone());
             if let Some(pair) = self.resolve(&key, stored.map(|(_, value)| value))? {
-                self.last_front = Some(key);
                 return Ok(Some(pair));
             }
         }
@@ -121,8 +128,8 @@ impl<'t> TransactionRange<'t> {
             };
             self.own_keys.pop_back_if(|own| *own == key);
             let stored = self.back.take_if(|(stored, _)| *stored == key);
+            self.last_back = Some(key.clone());
             if let Some(pair) = self.resolve(&key, stored.map(|(_, value)| value))? {
-                self.last_back = Some(key);
                 return Ok(Some(pair));
             }
         }
@@ -134,7 +141,7 @@ impl Iterator for TransactionRange<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let stepped = self.step_front().transpose();
-        self.met |= stepped.is_none();
+        self.met |= !matches!(stepped, Some(Ok(_)));
         stepped
     }
 }
@@ -142,7 +149,7 @@ impl Iterator for TransactionRange<'_> {
 impl DoubleEndedIterator for TransactionRange<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let stepped = self.step_back().transpose();
-        self.met |= stepped.is_none();
+        self.met |= !matches!(stepped, Some(Ok(_)));
         stepped
     }
 }
@@ -151,15 +158,11 @@ impl Drop for TransactionRange<'_> {
     fn drop(&mut self) {
         let keyspace = self.tree.id;
         let (lower, upper) = (std::mem::take(&mut self.lower), self.upper.take());
-        let ranges = &mut self.reads.ranges;
         if self.met {
-            ranges.push(ReadRange {
-                keyspace,
-                lower,
-                upper,
-            });
-            return;
+            return; // All of it counts already.
         }
+        let ranges = &mut self.reads.ranges;
+        ranges.pop();
         if let Some(last) = self.last_front.take() {
             // Up to the last key, with it.
             let behind = [&last[..], &[0]].concat();
