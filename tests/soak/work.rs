@@ -16,6 +16,9 @@ use super::operation::{
 };
 use super::store::{Folders, Store};
 
+/// Rounds of the auditor that a view is held for.
+const AUDITS_HELD: u64 = 100;
+
 /// What the threads of a child share.
 pub struct Work {
     pub size: Size,
@@ -200,33 +203,47 @@ impl Work {
         load.commit().unwrap();
     }
 
-    /// Compares views, piece by piece, with a model that follows.
+    /// Compares views, piece by piece, with a model that follows: one that was just made, and one that is
+    /// held while the store moves on.
     fn audit(&self) {
         let mut rng = SeededRng::new(self.seed ^ 1);
         let mut model = Model::new(self.size, self.seed);
-        let mut rounds = 0;
-        while !self.is_stopped() {
-            rounds += 1;
+        let mut held: Option<(ReadView, Model)> = None;
+        for round in 1_u64.. {
+            if self.is_stopped() {
+                return;
+            }
             let view = self.store.db.view();
             let progress = self.store.progress(&view);
             model = model.advanced(progress).expect("a view goes back in time");
-            let keyspace = rng.below(ITEM_KEYSPACES as u64) as usize;
-            let writer = rng.below(WRITERS as u64) as usize;
-            let slots = self.size.slots[keyspace];
-            let from = rng.below(slots);
-            let to = (from + slots / 16).min(slots);
-            let place = (keyspace, writer);
-            // The same twice: a view doesn't change.
-            for direction in [Direction::Forward, Direction::Backward] {
-                let compared =
-                    model.compare_items(&self.store, &view, place, (from, to), direction);
-                self.audited.fetch_add(compared.keys, Ordering::Relaxed);
-            }
-            match rounds % 8 {
+            self.audit_piece(&mut rng, &view, &model);
+            match round % 8 {
                 2 => model.compare_sessions(&self.store, &view),
                 6 => drop(model.compare_shared(&self.store, &view, Direction::Forward)),
                 _ => {}
             }
+            if let Some((view, model)) = &held {
+                self.audit_piece(&mut rng, view, model);
+                if round % 8 == 4 {
+                    model.compare_shared(&self.store, view, Direction::Backward);
+                }
+            }
+            if round % AUDITS_HELD == 1 {
+                held = Some((view, model.clone()));
+            }
+        }
+    }
+
+    fn audit_piece(&self, rng: &mut SeededRng, view: &ReadView, model: &Model) {
+        let keyspace = rng.below(ITEM_KEYSPACES as u64) as usize;
+        let writer = rng.below(WRITERS as u64) as usize;
+        let slots = self.size.slots[keyspace];
+        let from = rng.below(slots);
+        let piece = (from, (from + slots / 16).min(slots));
+        for direction in [Direction::Forward, Direction::Backward] {
+            let compared =
+                model.compare_items(&self.store, view, (keyspace, writer), piece, direction);
+            self.audited.fetch_add(compared.keys, Ordering::Relaxed);
         }
     }
 
