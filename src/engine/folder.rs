@@ -7,9 +7,18 @@ use crate::engine::recovery::RecoveryReport;
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{Manifest, ManifestState};
 use crate::options::Options;
-use crate::snapshot::LINEAGE_FILE;
+use crate::snapshot::{LINEAGE_COPY_FILE, LINEAGE_FILE, STAGING_FILE, end_staging};
 use crate::types::{STRAY_NUMBER_MIN, SegmentNumber};
 use crate::vfs::Lock;
+
+/// Whether there is a store in the folder that `options` name.
+pub(crate) fn is_store(options: &Options) -> Result<bool> {
+    match options.vfs.list(&options.path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::io("list the folder", &options.path, source)),
+        Ok(_) => Manifest::is_present(options.vfs.as_ref(), &options.path),
+    }
+}
 
 /// Checks what the folder is, takes the lock, and creates the store if it is missing.
 pub(super) fn prepare_folder(
@@ -57,6 +66,9 @@ pub(super) fn prepare_folder(
         },
         _ => Error::io("lock", &lock_path, source),
     })?;
+    if names.iter().any(|entry| entry.name == STAGING_FILE) {
+        end_staging(vfs, path)?;
+    }
     // Somebody may have created the store between the look and the lock.
     if !Manifest::is_present(vfs, path)? {
         create(options)?;
@@ -144,6 +156,7 @@ fn kind_of(name: &str) -> Kind {
         None => name == LINEAGE_FILE,
         Some((stem, "log" | "ids" | "segment")) => numbered(stem),
         Some(("vote", "a" | "b")) => true,
+        Some((_, "copy")) => name == LINEAGE_COPY_FILE,
         Some((stem, "a" | "b")) => stem.strip_prefix("manifest-").is_some_and(numbered),
         _ => false,
     };

@@ -5,15 +5,18 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::codec::{Reader, put_varint};
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::types::{Index, StoreId};
-use crate::vfs::Vfs;
+use crate::vfs::{Access, Vfs};
 
 use super::files::{publish, read};
 use super::format::{Kind, decode, encode};
 
 /// The file in a store's folder.
 pub const LINEAGE_FILE: &str = "lineage";
+/// The same once more, so that the loss of the first is noticed: without it the store would pass for one that
+/// was never restored.
+pub const LINEAGE_COPY_FILE: &str = "lineage.copy";
 
 /// A stretch of a store's life between two restores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +96,18 @@ pub fn read_lineage(vfs: &dyn Vfs, dir: &Path, store_id: StoreId) -> Result<Line
     let path = dir.join(LINEAGE_FILE);
     let bytes = match read(vfs, &path) {
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            let copy = dir.join(LINEAGE_COPY_FILE);
+            match vfs.open(&copy, Access::Read) {
+                Ok(_) => {
+                    let what =
+                        format!("it is missing; {LINEAGE_COPY_FILE} beside it is a copy of it");
+                    return Err(Error::damaged(Damage::new(&path, 0, 0, what)));
+                }
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io("open", &copy, error));
+                }
+                Err(_) => {}
+            }
             return Ok(Lineage::original(store_id));
         }
         bytes => bytes?,
@@ -113,5 +128,6 @@ pub fn write_lineage(
     lineage: &Lineage,
 ) -> Result<()> {
     let bytes = encode(Kind::Lineage, 0, store_id, |out| lineage.put(out));
+    publish(vfs, &dir.join(LINEAGE_COPY_FILE), &bytes)?;
     publish(vfs, &dir.join(LINEAGE_FILE), &bytes)
 }

@@ -179,6 +179,15 @@ pub trait Vfs: Send + Sync + Debug {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Whether the last component of a path is a symbolic link; a missing one is none.
+    ///
+    /// # Errors
+    /// Whatever the disk answers.
+    fn is_link(&self, path: &Path) -> io::Result<bool> {
+        let _ = path;
+        Ok(false)
+    }
+
     /// Removes a file. Those who have it open can go on reading it.
     ///
     /// # Errors
