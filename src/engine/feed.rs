@@ -94,19 +94,25 @@ impl Engine {
             return Err(Error::ReadOnly);
         }
         let pin = self.pins.register(PinKind::Subscriber, from);
-        let last = self.views.visible();
-        let next = match from {
-            // (It may have lost all of its records, and the tree hold them.)
-            Index(0) if self.log.last_index() < last => last.next(),
-            Index(0) => self.log.first_index(),
-            from => from,
+        let (next, reader) = loop {
+            let last = self.views.visible();
+            let next = match from {
+                // (It may have lost all of its records, and the tree hold them.)
+                Index(0) if self.log.last_index() < last => last.next(),
+                Index(0) => self.log.first_index(),
+                from => from,
+            };
+            if next > last.next() {
+                let asked = next;
+                return Err(Error::NotYetWritten { asked, last });
+            }
+            match self.log.read_durable_from(next, None) {
+                // The oldest was purged since it was looked at: another one is the oldest now.
+                Err(Error::Purged { .. }) if from == Index(0) => {}
+                reader => break (next, reader?),
+            }
         };
         pin.advance(next);
-        if next > last.next() {
-            let asked = next;
-            return Err(Error::NotYetWritten { asked, last });
-        }
-        let reader = self.log.read_durable_from(next, None)?;
         let keyspaces = self.keyspaces.load();
         let names = keyspaces.trees().map(|tree| (tree.id, tree.name.as_str()));
         let decoder = Decoder::new(names);

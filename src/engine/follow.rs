@@ -9,7 +9,7 @@ use crate::error::{Damage, Error, Result};
 use crate::manifest::Manifest;
 use crate::options::{Background, Options};
 use crate::types::Index;
-use crate::wal::{Log, LogAccess, LogOptions, LogSetup, LogTail, RecordKind};
+use crate::wal::{Log, LogAccess, LogOptions, LogSetup, LogTail, Record, RecordKind};
 
 /// Reads the feed from the files alone.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Follow {
     options: Options,
     decoder: Decoder,
     tail: LogTail,
+    /// The oldest record was asked for, and none was shown yet.
+    is_at_oldest: bool,
 }
 
 impl Follow {
@@ -33,6 +35,8 @@ impl Follow {
                 {
                     races += 1;
                 }
+                // It has purged the record that was the oldest.
+                Err(Error::Purged { .. }) if from == Index(0) && races < RACES_MAX => races += 1,
                 other => return other,
             }
         }
@@ -65,12 +69,14 @@ impl Follow {
             options: options.clone(),
             decoder,
             tail,
+            is_at_oldest: from == Index(0),
         })
     }
 
     /// The next record, if it is there and durable.
     pub(crate) fn try_next(&mut self) -> Result<Option<FeedRecord>> {
-        while let Some(record) = self.tail.next()? {
+        while let Some(record) = self.read()? {
+            self.is_at_oldest = false;
             match self.decoder.decode(&record) {
                 Decoded::Effects(effects) => return Ok(Some(effects)),
                 Decoded::Nothing => {}
@@ -84,6 +90,19 @@ impl Follow {
             }
         }
         Ok(None)
+    }
+
+    fn read(&mut self) -> Result<Option<Record>> {
+        for _ in 0..RACES_MAX {
+            match self.tail.next() {
+                // The live writer has purged it meanwhile: another one is the oldest now.
+                Err(Error::Purged { .. }) if self.is_at_oldest => {
+                    *self = Self::open(&self.options, Index(0))?;
+                }
+                other => return other,
+            }
+        }
+        self.tail.next()
     }
 
     pub(crate) fn next_index(&self) -> Index {
