@@ -27,10 +27,10 @@ pub use api::{
 };
 pub use bytes::Bytes;
 pub use engine::{
-    Activity, Backup, BackupReport, DEFAULT_KEYSPACE, FeedChange, FeedKeyspace, FeedRecord, Job,
-    KeyspaceStatistics, Latencies, PruneReport, RecoveryReport, RepositoryReport, RestorePoint,
-    RestoreReport, Skipped, SnapshotReport, Statistics, VerifyProgress, VerifyReport, WriteBatch,
-    verify,
+    Activity, Backup, BackupEra, BackupReport, DEFAULT_KEYSPACE, FeedChange, FeedKeyspace,
+    FeedRecord, Job, KeyspaceStatistics, Latencies, PruneReport, RecoveryReport, RepositoryReport,
+    RestorePoint, RestoreReport, Skipped, SnapshotReport, Statistics, VerifyProgress, VerifyReport,
+    WriteBatch, verify,
 };
 pub use error::{Damage, Error, Reaction, Result};
 pub use operator::{Append, Counter, MergeOperator};

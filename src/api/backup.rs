@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::api::Db;
 use crate::engine::{
-    self, Backup, BackupReport, PruneReport, RepositoryReport, RestorePoint, RestoreReport,
-    SnapshotReport, VerifyProgress,
+    self, Backup, BackupEra, BackupReport, PruneReport, RepositoryReport, RestorePoint,
+    RestoreReport, SnapshotReport, VerifyProgress,
 };
 use crate::error::Result;
 use crate::options::Options;
@@ -101,6 +101,7 @@ impl Db {
 pub struct Repository {
     path: PathBuf,
     options: Options,
+    era: Option<u128>,
 }
 
 impl Repository {
@@ -109,7 +110,8 @@ impl Repository {
     pub fn new(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_owned();
         let options = Options::new(&path);
-        Self { path, options }
+        let era = None;
+        Self { path, options, era }
     }
 
     /// On the disk that `options` name, if that isn't the machine's.
@@ -117,6 +119,24 @@ impl Repository {
     pub fn on_disk_of(mut self, options: &Options) -> Self {
         self.options = self.options.vfs(options.vfs.clone());
         self
+    }
+
+    /// With an era for restores to follow: one of [`Repository::eras`], or of [`Backup::era`]. Without it
+    /// they follow that of the store which was backed up or archived last, which may be a mere test of
+    /// a restore.
+    #[must_use]
+    pub fn of_era(mut self, era: u128) -> Self {
+        self.era = Some(era);
+        self
+    }
+
+    /// The eras of the store of which there is something, the one that a restore follows unless it is told
+    /// another last.
+    ///
+    /// # Errors
+    /// As [`Repository::backups`].
+    pub fn eras(&self) -> Result<Vec<BackupEra>> {
+        engine::list_eras(self.options.vfs.clone(), &self.path)
     }
 
     /// Its backups, oldest first.
@@ -129,7 +149,8 @@ impl Repository {
         engine::list_backups(self.options.vfs.clone(), &self.path)
     }
 
-    /// Removes all but the newest `keep` backups, and the segments and archived records that only those
+    /// Removes all but the newest `keep` backups of each lineage (a restored store's count along with those
+    /// that it has behind it; the newest of each era stays in any case), and the segments and archived records that only those
     /// needed. A crash leaves files that the next prune removes.
     ///
     /// # Errors
@@ -163,14 +184,16 @@ impl Repository {
     /// # Errors
     /// - [`Error::FolderNotEmpty`](crate::Error::FolderNotEmpty): the folder must be missing or empty.
     /// - [`Error::Repository`](crate::Error::Repository): there is none, or no backup at or before the
-    ///   point.
-    /// - [`Error::Damaged`](crate::Error::Damaged): no backup at or before the point is whole, or an
-    ///   archived record that is needed isn't what was written.
+    ///   point, or nothing of the era.
+    /// - [`Error::InvalidOption`](crate::Error::InvalidOption): the path doesn't end with the name of a
+    ///   folder, or is a symbolic link.
+    /// - [`Error::Damaged`](crate::Error::Damaged): no backup at or before the point is whole, or archived
+    ///   records are damaged before others that are wanted.
     /// - [`Error::ArchiveGap`](crate::Error::ArchiveGap): the archive lacks records before others that are
     ///   wanted.
     /// - What the disk answers.
     pub fn restore(&self, target: Options, point: RestorePoint) -> Result<RestoreReport> {
-        engine::restore(&self.path, target, point)
+        engine::restore(&self.path, target, point, self.era)
     }
 }
 

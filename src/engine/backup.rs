@@ -5,10 +5,12 @@ mod archive;
 mod capture;
 mod job;
 mod load_again;
+mod lost;
 mod report;
 mod restore;
 mod verify;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,10 +27,11 @@ use crate::vfs::Vfs;
 
 pub(crate) use self::archive::Archive;
 pub(crate) use self::job::BackupJob;
-pub(crate) use self::report::list;
 pub use self::report::{
-    Backup, BackupReport, PruneReport, RestorePoint, RestoreReport, Skipped, SnapshotReport,
+    Backup, BackupEra, BackupReport, PruneReport, RestorePoint, RestoreReport, Skipped,
+    SnapshotReport,
 };
+pub(crate) use self::report::{list, list_eras};
 pub(crate) use self::restore::restore;
 pub use self::verify::{RepositoryReport, verify_repository};
 
@@ -88,8 +91,11 @@ impl Engine {
         let lineage = self.lineage()?;
         let vfs = self.options.vfs.clone();
         let (repository, _lock) = Repository::take(vfs, repository, self.store_id)?;
+        // (Before the flush, after which the log may be purged.)
+        self.check_backups(&repository, &lineage)?;
+        self.check_archive(&repository, &lineage)?;
         let captured = self.capture()?;
-        self.check_not_behind(&repository, &lineage)?;
+        self.check_segments(&repository, &lineage, &captured)?;
         let contents = self.contents(&captured);
         let (segments_copied, bytes_copied) = repository.add_segments(&contents)?;
         let content = BackupContent {
@@ -117,11 +123,55 @@ impl Engine {
         read_lineage(&*self.options.vfs, &self.options.path, self.store_id)
     }
 
-    /// Refuses a repository that holds more of this store's era than the store itself: somebody has put an
-    /// older copy of the folder in place, and its next records would contradict those.
-    fn check_not_behind(&self, repository: &Repository, lineage: &Lineage) -> Result<()> {
-        let held = repository.newest_index(lineage.newest())?;
-        self.check_reaches(repository.dir(), held)
+    /// Refuses a repository with a backup that holds more of this store's era than the store itself, or
+    /// something else: somebody has put an older copy of the folder in place, and its records contradict
+    /// those.
+    fn check_backups(&self, repository: &Repository, lineage: &Lineage) -> Result<()> {
+        let Some(backup) = repository.newest_backup(lineage.newest())? else {
+            return Ok(());
+        };
+        self.check_reaches(repository.dir(), backup.index)?;
+        let own = self.own_record(backup.index)?;
+        match own.filter(|own| own.time_us != backup.time_us) {
+            None => Ok(()),
+            Some(_) => {
+                let what = format!("another record {}", backup.index);
+                Err(self.other_timeline(repository.dir(), &what))
+            }
+        }
+    }
+
+    /// The same where the log tells nothing any more: in one era, a number is given to one segment.
+    fn check_segments(
+        &self,
+        repository: &Repository,
+        lineage: &Lineage,
+        captured: &capture::Captured,
+    ) -> Result<()> {
+        let Some(backup) = repository.newest_backup(lineage.newest())? else {
+            return Ok(());
+        };
+        let held = backup.segments.iter();
+        let held: HashMap<_, _> = held.map(|held| (held.number, held.digest)).collect();
+        let other = captured.segments.iter().map(|s| s.meta()).find(|meta| {
+            let digest = held.get(&meta.number);
+            digest.is_some_and(|digest| *digest != meta.digest)
+        });
+        other.map_or(Ok(()), |meta| {
+            let what = format!("another segment {}", meta.number);
+            Err(self.other_timeline(repository.dir(), &what))
+        })
+    }
+
+    fn other_timeline(&self, repository: &Path, what: &str) -> Error {
+        let why = format!(
+            "it holds {what} of this store's era than the store: an older copy of the store's folder was put \
+             in place and written to. Use another repository for this store, or restore from this one"
+        );
+        Error::Repository {
+            path: repository.to_owned(),
+            why,
+        }
     }
 
     pub(super) fn check_reaches(&self, repository: &Path, held: Index) -> Result<()> {
@@ -131,7 +181,7 @@ impl Engine {
         }
         let why = format!(
             "it holds this store's records up to {held}, and the store ends at {last}: an older copy of its \
-             folder was put in place. Use another repository, or restore from this one"
+             folder was put in place. Use another repository for this store, or restore from this one"
         );
         Err(Error::Repository {
             path: repository.to_owned(),

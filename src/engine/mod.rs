@@ -44,10 +44,10 @@ use parking_lot::Mutex;
 
 pub(crate) use backup::{Archive, BackupJob};
 pub use backup::{
-    Backup, BackupReport, PruneReport, RepositoryReport, RestorePoint, RestoreReport, Skipped,
-    SnapshotReport, verify_repository,
+    Backup, BackupEra, BackupReport, PruneReport, RepositoryReport, RestorePoint, RestoreReport,
+    Skipped, SnapshotReport, verify_repository,
 };
-pub(crate) use backup::{list as list_backups, prune as prune_backups, restore};
+pub(crate) use backup::{list as list_backups, list_eras, prune as prune_backups, restore};
 pub use batch::WriteBatch;
 pub(crate) use batch::{Effect, Expiry, Savepoint};
 pub use catalog::DEFAULT_KEYSPACE;
@@ -59,6 +59,7 @@ use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{FeedChange, FeedKeyspace, FeedRecord};
 use flush::Generation;
+pub(crate) use folder::is_store;
 pub(crate) use follow::Follow;
 pub use jobs::Job;
 pub(crate) use jobs::Signals;
@@ -249,6 +250,7 @@ impl Engine {
             return flushed;
         }
         self.stop_threads();
+        self.archive_rest();
         self.close_archive();
         let ended = flushed.and_then(|()| {
             let _leading = self.commit.lock();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::types::{Index, STRAY_NUMBER_MIN, StoreId};
+use crate::types::{STRAY_NUMBER_MIN, StoreId};
 use crate::vfs::{Access, DirEntry, Lock, Vfs};
 
 use super::files::{CopyFailure, Expected, copy, publish, read, sync_folder};
@@ -186,17 +186,27 @@ impl Repository {
     /// What the disk answers to the listing.
     pub fn backups(&self) -> Result<Vec<Listed<BackupContent>>> {
         let numbers = self.numbers(BACKUPS, "backup")?.into_iter();
-        Ok(numbers
-            .map(|number| {
-                let path = self.backup_path(number);
-                let content = self.content(&path, Kind::Backup, number, BackupContent::take);
-                Listed {
-                    number,
-                    path,
-                    content,
-                }
-            })
-            .collect())
+        Ok(numbers.map(|number| self.backup(number)).collect())
+    }
+
+    fn backup(&self, number: u64) -> Listed<BackupContent> {
+        let path = self.backup_path(number);
+        let content = self.content(&path, Kind::Backup, number, BackupContent::take);
+        Listed {
+            number,
+            path,
+            content,
+        }
+    }
+
+    fn volume(&self, number: u64) -> Listed<VolumeContent> {
+        let path = self.volume_path(number);
+        let content = self.content(&path, Kind::Volume, number, VolumeContent::take);
+        Listed {
+            number,
+            path,
+            content,
+        }
     }
 
     /// Every volume of the archive there is, oldest first, those that can't be read included: also those of
@@ -215,18 +225,8 @@ impl Repository {
                 numbers.insert(number);
             }
         }
-        Ok(numbers
-            .into_iter()
-            .map(|number| {
-                let path = self.volume_path(number);
-                let content = self.content(&path, Kind::Volume, number, VolumeContent::take);
-                Listed {
-                    number,
-                    path,
-                    content,
-                }
-            })
-            .collect())
+        let numbers = numbers.into_iter();
+        Ok(numbers.map(|number| self.volume(number)).collect())
     }
 
     /// Whether there are log files in a volume's folder.
@@ -322,12 +322,16 @@ impl Repository {
         Ok(number)
     }
 
-    /// Publishes the description of a new volume. Returns its number. The caller holds the lock.
+    /// Publishes the description of a new volume, whose folder is there before it. Returns its number. The
+    /// caller holds the lock.
     ///
     /// # Errors
     /// What the disk answers; then there is no volume.
     pub fn add_volume(&self, content: &VolumeContent) -> Result<u64> {
         let number = self.next_number()?;
+        let folder = self.volume_dir(number);
+        let made = self.vfs.create_dir_all(&folder);
+        made.map_err(|error| Error::io("create the folder", &folder, error))?;
         let bytes = content.encode(number, self.store_id);
         self.publish(LOG, &self.volume_path(number), &bytes)?;
         Ok(number)
@@ -341,28 +345,57 @@ impl Repository {
         })
     }
 
-    /// The lineage of the newest backup or volume that can be read.
+    /// The lineage of each era that has a backup or a volume that can be read, the one with the newest of
+    /// these last, each with its highest number.
     ///
     /// # Errors
     /// What the disk answers to the listings.
-    pub fn newest_lineage(&self) -> Result<Option<Lineage>> {
+    pub fn lineages(&self) -> Result<Vec<(u64, Lineage)>> {
         let backups = self.backups()?.into_iter();
         let backups = backups.filter_map(|b| Some((b.number, b.content.ok()?.lineage)));
         let volumes = self.volumes()?.into_iter();
         let volumes = volumes.filter_map(|v| Some((v.number, v.content.ok()?.lineage)));
-        let newest = backups.chain(volumes).max_by_key(|(number, _)| *number);
-        Ok(newest.map(|(_, lineage)| lineage))
+        let mut lineages: Vec<(u64, Lineage)> = Vec::new();
+        for (number, lineage) in backups.chain(volumes) {
+            let era = lineage.newest();
+            match lineages.iter_mut().find(|(_, known)| known.newest() == era) {
+                Some((highest, _)) => *highest = number.max(*highest),
+                None => lineages.push((number, lineage)),
+            }
+        }
+        lineages.sort_by_key(|(number, _)| *number);
+        Ok(lineages)
     }
 
-    /// The highest index of the backups of an era.
+    /// The backup of an era that holds the most records.
     ///
     /// # Errors
     /// What the disk answers to the listing.
-    pub fn newest_index(&self, era: u128) -> Result<Index> {
-        let backups = self.backups()?;
-        let contents = backups.iter().filter_map(|b| b.content.as_ref().ok());
+    pub fn newest_backup(&self, era: u128) -> Result<Option<BackupContent>> {
+        let backups = self.backups()?.into_iter();
+        let contents = backups.filter_map(|b| b.content.ok());
         let of_era = contents.filter(|backup| backup.lineage.newest() == era);
-        Ok(of_era.map(|backup| backup.index).max().unwrap_or_default())
+        Ok(of_era.max_by_key(|backup| (backup.index, backup.made_us)))
+    }
+
+    /// Whether there is a backup or a volume of another era with a higher number.
+    ///
+    /// # Errors
+    /// What the disk answers to the listings.
+    pub fn has_other_above(&self, number: u64, era: u128) -> Result<bool> {
+        for found in self.numbers(BACKUPS, "backup")?.range(number + 1..) {
+            let content = self.backup(*found).content;
+            if content.is_ok_and(|content| content.lineage.newest() != era) {
+                return Ok(true);
+            }
+        }
+        for found in self.numbers(LOG, "volume")?.range(number + 1..) {
+            let content = self.volume(*found).content;
+            if content.is_ok_and(|content| content.lineage.newest() != era) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Damage, Error, Result};
 use crate::types::{LogFileMeta, LogNumber, Lsn, STRAY_NUMBER_MIN, StoreId, UNIT};
-use crate::vfs::{Access, File};
+use crate::vfs::{Access, File, Vfs};
 
 use super::format::{FileHeader, HeaderFault, HeaderKind, UNIT_BYTES, VERSION, is_plausible};
 use super::identifiers::{IdentifierTable, bytes_max};
@@ -291,6 +291,35 @@ pub(crate) fn open_log(
         source.read_direct_from(vouched, direct)?;
     }
     Ok(Some(source))
+}
+
+/// The log files of a folder that are missing although identifiers of what was in them are there. (In a log
+/// that is purged without a registry that is what a crash leaves, and no loss.)
+pub(crate) fn lost_files(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match vfs.list(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|e| Error::io("list", dir, e))?,
+    };
+    let parsed: Vec<_> = entries
+        .iter()
+        .filter_map(|e| names::parse(&e.name))
+        .collect();
+    let mut lost = Vec::new();
+    for (number, kind) in &parsed {
+        let is_there = parsed.contains(&(*number, NameKind::Log));
+        if *kind != NameKind::Identifiers || is_there {
+            continue;
+        }
+        let path = names::identifiers_path(dir, *number);
+        let failed = |e| Error::io("read", &path, e);
+        let file = vfs.open(&path, Access::Read).map_err(failed)?;
+        let mut unit = vec![0; UNIT];
+        let read = file.read_at(&mut unit, UNIT_BYTES).map_err(failed)?;
+        if unit.iter().take(read).any(|&byte| byte != 0) {
+            lost.push(names::log_path(dir, *number));
+        }
+    }
+    Ok(lost)
 }
 
 /// Whether a file holds anything but zeros after its header unit.

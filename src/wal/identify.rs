@@ -103,6 +103,16 @@ impl IdentifierFile {
         Ok(())
     }
 
+    /// Gives back the room after the last identifier; there will be no more.
+    ///
+    /// # Errors
+    /// What the disk answers; nothing is lost then.
+    pub fn trim(&self) -> Result<()> {
+        let place = self.place.lock();
+        let cut = self.file.set_len(place.offset);
+        cut.map_err(|e| Error::io("cut", &self.path, e))
+    }
+
     fn write(&self, job: &Job) -> Result<(), StepError> {
         let mut place = self.place.lock();
         let (bytes, end) = encode_units(

@@ -235,6 +235,12 @@ impl Log {
         view.files.iter().map(ViewFile::bytes).sum()
     }
 
+    /// How many files the log has.
+    #[must_use]
+    pub fn files(&self) -> u64 {
+        self.view.lock().files.len() as u64
+    }
+
     /// Why the log takes no more writes, if a write or sync has failed.
     #[must_use]
     pub fn poisoned(&self) -> Option<Arc<str>> {

@@ -56,6 +56,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::folder::lost_files;
 pub use self::format::RecordKind;
 pub use self::inspect::{Inspected, InspectedUnit, inspect};
 pub use self::log::{Log, LogTail};

@@ -324,7 +324,16 @@ impl<'a> Chain<'a> {
             }
             self.head(&judged, missing);
         }
-        self.note_damage(file, meta, examined.len, &examined.damaged_units);
+        // One that was closed may have given back its room, in a log without a registry.
+        let used = judged.end.0.saturating_sub(meta.first_lsn.0);
+        let is_trimmed =
+            setup.registry.is_none() && judged.ending == Ending::Closed && examined.len >= used;
+        let len = if is_trimmed {
+            meta.capacity
+        } else {
+            examined.len
+        };
+        self.note_damage(file, meta, len, &examined.damaged_units);
         self.cut = Some(meta.previous_end_lsn).filter(|lsn| lsn.0 > 0);
         let previous = meta.previous_number;
         let meta = meta.clone();

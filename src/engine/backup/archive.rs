@@ -32,8 +32,10 @@ use crate::wal::{
 const GROUP_BYTES: usize = 1 << 20;
 /// Bytes of records that one step takes.
 const STEP_BYTES: usize = 8 << 20;
-/// Log files' worth of records in one volume.
+/// Log files in one volume.
 const VOLUME_FILES: u64 = 16;
+/// How long the end of a store waits for the archive to have everything.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is known of the archive.
 #[derive(Debug, Default)]
@@ -44,6 +46,8 @@ pub(crate) struct Archive {
     opened_at: Index,
     /// Every record through this one was passed: it is archived, or what it loaded is gone.
     passed: AtomicU64,
+    /// Up to this position there was nothing to archive when it was last looked at.
+    looked_at: AtomicU64,
     volume: Mutex<Option<Volume>>,
 }
 
@@ -52,6 +56,7 @@ pub(crate) struct Archive {
 struct Volume {
     number: u64,
     log: Log,
+    first: Index,
     last: Index,
 }
 
@@ -153,13 +158,16 @@ impl Engine {
                 self.archive.through.fetch_max(last, Ordering::AcqRel);
             }
         }
+        let durable = self.log.durable_lsn();
+        if self.archive.looked_at.load(Ordering::Acquire) == durable.0.saturating_add(1) {
+            return Ok(false);
+        }
         let last = current.as_ref().map(|volume| volume.last);
         let last = last.unwrap_or_default().max(self.archive.passed());
         let from = last.next().max(self.log.first_index());
         if from > self.log.last_index() {
             return Ok(false);
         }
-        let durable = self.log.durable_lsn();
         let read = self.log.read_from(from);
         let mut reader = read.inspect_err(|error| self.latch_if_final(error))?;
         let (mut group, mut group_bytes, mut bytes) = (Vec::new(), 0, 0);
@@ -183,6 +191,11 @@ impl Engine {
             }
         }
         self.archive_group(repository, current, &group)?;
+        if bytes == 0 {
+            // What comes next isn't durable yet.
+            let looked_at = durable.0.saturating_add(1);
+            self.archive.looked_at.store(looked_at, Ordering::Release);
+        }
         Ok(bytes > 0)
     }
 
@@ -223,21 +236,27 @@ impl Engine {
         first: Index,
     ) -> Result<&'a mut Volume> {
         let volume_bytes = VOLUME_FILES.saturating_mul(self.options.log_file_bytes);
-        let goes_on = current.as_ref().is_some_and(|volume| {
-            volume.last.next() == first && volume.log.bytes_retained() < volume_bytes
-        });
+        let goes_on = match &*current {
+            Some(volume) => {
+                volume.last.next() == first
+                    && volume.log.files() <= VOLUME_FILES
+                    && volume.log.bytes_retained() < volume_bytes
+                    && !self.is_overtaken(repository, volume.number)?
+            }
+            None => false,
+        };
         let volume = match current.take() {
             Some(volume) if goes_on => volume,
-            old => {
-                let new = self.new_volume(repository, first)?;
-                if let Some(old) = old {
-                    // Its records are durable; the end marker is for whoever looks at it.
-                    let _ = old.log.close();
-                }
-                new
-            }
+            old => self.new_volume(repository, first, old)?,
         };
         Ok(current.insert(volume))
+    }
+
+    /// Whether a store of another era has added something to the repository since a volume was begun. The
+    /// highest number says whose the repository is: this store takes it back with a new volume.
+    fn is_overtaken(&self, repository: &Path, number: u64) -> Result<bool> {
+        let repository = Repository::open(self.options.vfs.clone(), repository)?;
+        repository.has_other_above(number, self.lineage()?.newest())
     }
 
     /// Copies what a record has loaded, then writes the record. If it is gone, the record is passed over,
@@ -296,7 +315,10 @@ impl Engine {
     fn open_volume(&self, path: &Path) -> Result<Option<Volume>> {
         let lineage = self.lineage()?;
         let vfs = self.options.vfs.clone();
+        // A backup of this store under way is waited for.
+        let _alone = self.backups.lock();
         let (repository, _lock) = Repository::take(vfs, path, self.store_id)?;
+        self.check_backups(&repository, &lineage)?;
         let volumes = repository.volumes()?.into_iter().rev();
         let mut ours = volumes.filter_map(|volume| {
             let content = volume.content.ok()?;
@@ -316,29 +338,136 @@ impl Engine {
         if last < first {
             log.skip_to(first);
         }
-        self.check_reaches(path, log.last_index())?;
-        Ok(Some(Volume { number, log, last }))
+        if let Some(record) = last_of(&log)? {
+            self.check_record(path, &record)?;
+        }
+        Ok(Some(Volume {
+            number,
+            log,
+            first,
+            last,
+        }))
     }
 
-    fn new_volume(&self, path: &Path, first: Index) -> Result<Volume> {
+    /// Refuses an archive that has more of this store's era than the store, or something else.
+    pub(super) fn check_archive(&self, repository: &Repository, lineage: &Lineage) -> Result<()> {
+        let path = repository.dir();
+        if self.options.archive.as_deref() == Some(path) && self.archive.through() > Index(0) {
+            // It was checked when its volume was opened, and nobody else has written to it since.
+            return Ok(());
+        }
+        for volume in repository.volumes()?.into_iter().rev() {
+            let era = volume.content.map(|content| content.lineage.newest());
+            if era.ok() != Some(lineage.newest()) {
+                continue;
+            }
+            let tolerate = DamagePolicy::Tolerate;
+            let setup = volume_reader(&self.options, repository, volume.number, Index(0), tolerate);
+            let record = match Log::open(setup) {
+                Ok((log, _)) => last_of(&log)?,
+                Err(Error::NotAStore { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            if let Some(record) = record {
+                return self.check_record(path, &record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a repository with a record of this store's era that isn't this store's.
+    fn check_record(&self, repository: &Path, record: &Record) -> Result<()> {
+        self.check_reaches(repository, record.index)?;
+        match self.own_record(record.index)? {
+            Some(own)
+                if (own.kind, own.time_us, &own.payload)
+                    != (record.kind, record.time_us, &record.payload) =>
+            {
+                Err(self.other_timeline(repository, &format!("another record {}", record.index)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A record of the store, if its log still has it.
+    pub(super) fn own_record(&self, index: Index) -> Result<Option<Record>> {
+        if index < self.log.first_index() || index > self.log.last_index() {
+            return Ok(None);
+        }
+        let record = match self.log.read_from(index) {
+            Ok(mut reader) => reader.next(),
+            Err(error) => Err(error),
+        };
+        match record {
+            Ok(record) => Ok(record.filter(|record| record.index == index)),
+            Err(Error::Purged { .. }) => Ok(None),
+            Err(error) => {
+                self.latch_if_final(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins a volume, after another or with a gap in between.
+    fn new_volume(&self, path: &Path, first: Index, old: Option<Volume>) -> Result<Volume> {
         let lineage = self.lineage()?;
         let vfs = self.options.vfs.clone();
+        let _alone = self.backups.lock();
         let (repository, _lock) = Repository::take(vfs, path, self.store_id)?;
+        if let Some(old) = old {
+            // Its records are durable; the end marker is for whoever looks at it.
+            let _ = old.log.close_and_trim();
+            if old.last < old.first {
+                // An empty one that isn't the newest would be taken for one that has lost its records.
+                repository.remove_volume(old.number)?;
+            }
+        }
         let number = repository.add_volume(&VolumeContent { lineage, first })?;
         let setup = volume_setup(&self.options, self.store_id, &repository, number);
         let (log, _) = Log::open(setup)?;
         log.skip_to(first);
         let last = Index(first.0.saturating_sub(1));
-        Ok(Volume { number, log, last })
+        Ok(Volume {
+            number,
+            log,
+            first,
+            last,
+        })
+    }
+
+    /// Archives what there is, before the store is let go; as far as that works, and soon.
+    pub(crate) fn archive_rest(&self) {
+        if self.options.archive.is_none() || self.check_writable().is_err() {
+            return;
+        }
+        let since = self.clock.elapsed();
+        let rest = loop {
+            match self.step_archive() {
+                Ok(true) if self.clock.elapsed().saturating_sub(since) < CLOSE_WITHIN => {}
+                Ok(true) => break "there wasn't time".to_owned(),
+                Ok(false) => return,
+                Err(error) => break error.to_string(),
+            }
+        };
+        let through = self.archive.through().0;
+        tracing::warn!(through, rest, "the end of the log isn't archived");
     }
 
     /// Ends the volume that is written to.
     pub(crate) fn close_archive(&self) {
         if let Some(volume) = self.archive.volume.lock().take() {
             // Its records are durable; the end marker is for whoever looks at it.
-            let _ = volume.log.close();
+            let _ = volume.log.close_and_trim();
         }
     }
+}
+
+/// The last record of a volume that can be read, if there is one.
+fn last_of(log: &Log) -> Result<Option<Record>> {
+    if log.last_index() < log.first_index() {
+        return Ok(None);
+    }
+    log.read_from(log.last_index())?.next()
 }
 
 fn append(record: &Record) -> Append<'_> {

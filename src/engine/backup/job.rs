@@ -12,6 +12,8 @@ use crate::types::{Index, Lsn};
 
 /// How often the job looks at the clock, if a time is what it waits for.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often it looks for records that have become durable.
+const ARCHIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the job knows.
 #[derive(Debug, Default)]
@@ -56,8 +58,11 @@ impl Engine {
 
     /// How long the job may sleep.
     pub(crate) fn backup_pause(&self) -> Option<Duration> {
-        let every = self.options.backup_policy.as_ref()?.every?;
-        Some(every.min(LOOK_EVERY))
+        let policy = self.options.backup_policy.as_ref();
+        let every = policy.and_then(|policy| policy.every);
+        let archive = self.options.archive.as_ref().map(|_| ARCHIVE_EVERY);
+        let every = every.map(|every| every.min(LOOK_EVERY));
+        archive.into_iter().chain(every).min()
     }
 
     /// Does one piece of archiving, or one backup if it is due. `false` if there was nothing to do.
@@ -98,6 +103,7 @@ impl Engine {
         });
         state.made += 1;
         drop(state);
+        let _alone = self.backups.lock();
         super::prune(self.options.vfs.clone(), &policy.repository, policy.keep)?;
         Ok(true)
     }
@@ -108,15 +114,17 @@ impl Engine {
         }
         let grown = self.log.end_lsn().0.saturating_sub(newest.lsn.0);
         let by_bytes = policy.every_log_bytes > 0 && grown >= policy.every_log_bytes;
-        let age_us = self.clock.wall_us().saturating_sub(newest.made_us);
-        let by_time = policy
-            .every
-            .is_some_and(|every| u128::from(age_us) >= every.as_micros());
+        // (If it was made in the future, the clock was ahead: nobody knows how old it is.)
+        let age_us = self.clock.wall_us().checked_sub(newest.made_us);
+        let by_time = policy.every.is_some_and(|every| {
+            age_us.is_none_or(|age_us| u128::from(age_us) >= every.as_micros())
+        });
         by_bytes || by_time
     }
 
     /// What the repository has; the bytes of log are counted from the open on.
     fn look_for_newest(&self, policy: &BackupPolicy) -> Result<Newest> {
+        let _alone = self.backups.lock();
         let (repository, _lock) =
             Repository::take(self.options.vfs.clone(), &policy.repository, self.store_id)?;
         let era = self.lineage()?.newest();

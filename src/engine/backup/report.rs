@@ -50,6 +50,8 @@ pub struct BackupReport {
 pub struct Backup {
     /// Its number in the repository.
     pub number: u64,
+    /// Of which era of the store it is: each restore and each snapshot begins a new one, at random.
+    pub era: u128,
     /// It holds every record through this one.
     pub index: Index,
     /// The time of that record, in microseconds since 1970.
@@ -82,6 +84,41 @@ pub struct PruneReport {
     pub unreadable: u64,
 }
 
+/// An era of which a repository has something: a stretch of a store's life between two restores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupEra {
+    /// Its id.
+    pub id: u128,
+    /// The highest number in the repository that a backup or a volume of it has. A restore follows the era
+    /// with the highest, if it isn't told another.
+    pub newest: u64,
+    /// Backups of it that can be read.
+    pub backups: u64,
+    /// Every record through this one is in one of them; 0 if there are none.
+    pub index: Index,
+}
+
+/// The eras in a repository, the one that a restore follows last.
+pub(crate) fn list_eras(vfs: Arc<dyn Vfs>, path: &Path) -> Result<Vec<BackupEra>> {
+    let repository = Repository::open(vfs, path)?;
+    let backups = repository.backups()?;
+    let contents = || backups.iter().filter_map(|b| b.content.as_ref().ok());
+    let lineages = repository.lineages()?.into_iter();
+    Ok(lineages
+        .map(|(newest, lineage)| {
+            let id = lineage.newest();
+            let own = || contents().filter(|backup| backup.lineage.newest() == id);
+            BackupEra {
+                id,
+                newest,
+                backups: own().count() as u64,
+                index: own().map(|backup| backup.index).max().unwrap_or_default(),
+            }
+        })
+        .collect())
+}
+
 /// The point to which a store is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestorePoint {
@@ -109,6 +146,8 @@ pub struct Skipped {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RestoreReport {
+    /// The era whose records were followed; the store itself has begun one of its own.
+    pub era: u128,
     /// The backup that it began with.
     pub backup: u64,
     /// The store holds every record through this one.
@@ -138,6 +177,7 @@ pub(crate) fn list(vfs: Arc<dyn Vfs>, repository: &Path) -> Result<Vec<Backup>> 
 fn of_listed(listed: Listed<BackupContent>) -> Backup {
     let empty = Backup {
         number: listed.number,
+        era: 0,
         index: Index(0),
         time_us: 0,
         made_us: 0,
@@ -147,6 +187,7 @@ fn of_listed(listed: Listed<BackupContent>) -> Backup {
     };
     match listed.content {
         Ok(content) => Backup {
+            era: content.lineage.newest(),
             index: content.index,
             time_us: content.time_us,
             made_us: content.made_us,

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::engine::backup::archive::{is_of, volume_reader};
 use crate::engine::backup::capture::{create_manifest, not_final};
 use crate::engine::backup::load_again::{bring, loaded_by, taken_number};
+use crate::engine::backup::lost::{Volume, lost_records, volume_missing};
 use crate::engine::backup::report::{RestorePoint, RestoreReport, Skipped};
 use crate::engine::folder::is_ours;
 use crate::engine::load::Cargo;
@@ -16,7 +17,7 @@ use crate::manifest::ManifestState;
 use crate::options::Options;
 use crate::segment::file_name;
 use crate::snapshot::{
-    BackupContent, CopyFailure, Lineage, Listed, Repository, Staging, VolumeContent, write_lineage,
+    BackupContent, CopyFailure, Lineage, Listed, Repository, Staging, write_lineage,
 };
 use crate::types::{Index, STRAY_NUMBER_MIN, SegmentNumber};
 use crate::wal::{DamagePolicy, Log, LogReader, Record, RecordKind};
@@ -30,15 +31,17 @@ pub(crate) fn restore(
     repository: &Path,
     target: Options,
     point: RestorePoint,
+    era: Option<u128>,
 ) -> Result<RestoreReport> {
     target.validate()?;
     let repository = Repository::open(target.vfs.clone(), repository)?;
     let path = target.path.clone();
     let staging = Staging::begin(target.vfs.clone(), &path, is_ours)?;
     let options = target.rebased(staging.dir());
+    let lineage = choose(&repository, era)?;
     let mut first_number = repository.number_above_loads()?;
     let restore = loop {
-        let mut restore = Restore::new(&repository, &options, point, first_number)?;
+        let mut restore = Restore::new(&repository, &options, point, &lineage, first_number)?;
         let backup = restore.fetch(&staging)?;
         let replayed = restore.replay(&backup);
         let Some(taken) = restore.taken else {
@@ -63,6 +66,27 @@ pub(crate) fn restore(
     Ok(report)
 }
 
+/// The lineage to be followed: that of an era, or of the newest thing there is.
+fn choose(repository: &Repository, era: Option<u128>) -> Result<Lineage> {
+    let mut lineages = repository.lineages()?.into_iter().rev();
+    let mut lineages = lineages.by_ref().map(|(_, lineage)| lineage);
+    let chosen = match era {
+        Some(era) => lineages.find(|lineage| lineage.newest() == era),
+        None => lineages.next(),
+    };
+    if let Some(lineage) = chosen {
+        return Ok(lineage);
+    }
+    if let Some(era) = era {
+        let path = repository.dir().to_owned();
+        let why = format!("it has nothing of era {era:032x}");
+        return Err(Error::Repository { path, why });
+    }
+    let backups = repository.backups()?.into_iter();
+    let damage = backups.filter_map(|b| b.content.err()).collect();
+    Err(none_left(repository.dir(), damage))
+}
+
 /// A restore at work.
 struct Restore<'a> {
     repository: &'a Repository,
@@ -72,9 +96,14 @@ struct Restore<'a> {
     lineage: Lineage,
     backups: Vec<Listed<BackupContent>>,
     /// Of the lineage, those that were begun later first.
-    volumes: Vec<(u64, VolumeContent)>,
+    volumes: Vec<Volume>,
     /// What the repository is known to have held, up to the point.
     known: Index,
+    /// The highest record of the lineage that the repository is known to have, wanted or not.
+    highest: Index,
+    /// Records that are beyond the point: the one after the last that is restored proves that this was the
+    /// last before it.
+    beyond: Vec<Index>,
     /// Whether the description of a newer backup, or of a volume, can't be read: nobody knows what it held.
     missed_unread: bool,
     /// The first number for segments that the restored store makes itself: those that archived records load
@@ -90,22 +119,21 @@ impl<'a> Restore<'a> {
         repository: &'a Repository,
         options: &'a Options,
         point: RestorePoint,
+        lineage: &Lineage,
         first_number: SegmentNumber,
     ) -> Result<Self> {
-        let Some(lineage) = repository.newest_lineage()? else {
-            let damage = repository
-                .backups()?
-                .into_iter()
-                .map(|b| b.content.map(drop));
-            let damage = damage.filter_map(Result::err).collect();
-            return Err(none_left(repository.dir(), damage));
-        };
         let backups = repository.backups()?;
         let mut volumes = Vec::new();
-        let mut report = RestoreReport::default();
+        let mut report = RestoreReport {
+            era: lineage.newest(),
+            ..RestoreReport::default()
+        };
         for volume in repository.volumes()?.into_iter().rev() {
             match volume.content {
-                Ok(content) if is_of(&lineage, &content) => volumes.push((volume.number, content)),
+                Ok(content) if is_of(lineage, &content) => {
+                    let number = volume.number;
+                    volumes.push(Volume { number, content });
+                }
                 Ok(_) => {}
                 Err(why) => report.skipped.push(Skipped {
                     number: volume.number,
@@ -118,10 +146,12 @@ impl<'a> Restore<'a> {
             repository,
             options,
             point,
-            lineage,
+            lineage: lineage.clone(),
             backups,
             volumes,
             known: Index(0),
+            highest: Index(0),
+            beyond: Vec::new(),
             // What a volume holds that nobody knows whose it is can be anything.
             missed_unread: !report.skipped.is_empty(),
             first_number,
@@ -147,9 +177,8 @@ impl<'a> Restore<'a> {
                 Ok(content) => {
                     let era = content.lineage.newest();
                     if self.lineage.holds(era, content.index)
-                        && self.wants(content.index, content.time_us)
+                        && self.note_known(content.index, content.time_us)
                     {
-                        self.known = self.known.max(content.index);
                         candidates.push((listed.number, listed.path, content));
                     }
                 }
@@ -261,21 +290,16 @@ impl<'a> Restore<'a> {
 
     fn replay_into(&mut self, from: Index, engine: &mut Option<Arc<Engine>>) -> Result<()> {
         let mut next = from.next();
-        loop {
+        while self.point != RestorePoint::Index(Index(next.0.saturating_sub(1))) {
             let begun = next;
             let Some(mut reader) = self.reader_at(next)? else {
-                return self.check_gap(next);
+                return Ok(());
             };
             while let Some(record) = reader.next()? {
-                if record.index != next {
-                    return self.check_gap(next);
-                }
-                let era = reader.era;
-                if !self.lineage.holds(era, record.index) {
+                if record.index != next || !self.lineage.holds(reader.era, record.index) {
                     break;
                 }
-                self.note_known(&record);
-                if !self.wants(record.index, record.time_us) {
+                if !self.note_known(record.index, record.time_us) {
                     return Ok(());
                 }
                 let engine = match engine {
@@ -293,9 +317,10 @@ impl<'a> Restore<'a> {
                 self.report.records += 1;
             }
             if next == begun {
-                return self.check_gap(next);
+                break;
             }
         }
+        Ok(())
     }
 
     /// Takes a record through the commit path with the index and time that it had.
@@ -328,69 +353,149 @@ impl<'a> Restore<'a> {
         Ok(())
     }
 
-    fn note_known(&mut self, record: &Record) {
-        if self.wants(record.index, record.time_us) {
-            self.known = self.known.max(record.index);
+    /// Notes that the repository has a record. Whether it is at or before the point.
+    fn note_known(&mut self, index: Index, time_us: u64) -> bool {
+        self.highest = self.highest.max(index);
+        let is_wanted = self.wants(index, time_us);
+        match is_wanted {
+            true => self.known = self.known.max(index),
+            false => self.beyond.push(index),
         }
+        is_wanted
     }
 
-    /// Reads the archive from record `index` on, in the volume that was begun last of those that have it.
-    fn reader_at(&self, index: Index) -> Result<Option<Reader>> {
-        let mut damaged = None;
-        for (number, content) in &self.volumes {
-            let era = content.lineage.newest();
-            if content.first > index || !self.lineage.holds(era, index) {
+    /// Reads the archive from record `next` on, in the volume that was begun last of those that have it.
+    /// `None` if there is none; what that means for the restore has been noted then.
+    fn reader_at(&mut self, next: Index) -> Result<Option<Reader>> {
+        let mut damaged = Vec::new();
+        let mut whole = Vec::new();
+        for volume in &self.volumes {
+            let era = volume.content.lineage.newest();
+            if volume.content.first > next || !self.lineage.holds(era, next) {
                 continue;
             }
-            match self.open_volume(*number, index) {
-                Ok(Some(reader)) => return Ok(Some(Reader { reader, era })),
-                Ok(None) => {}
-                // Another may have the same records.
-                Err(error) => damaged = damaged.or(Some(error)),
+            match self.open_volume(volume, next) {
+                Ok(Some(reader)) => return Ok(Some(reader)),
+                Ok(None) => whole.push(era),
+                // Another may have the same records, or this one may have them before the damage.
+                Err(error) => {
+                    if let Some(reader) = self.open_damaged(volume, next)? {
+                        return Ok(Some(reader));
+                    }
+                    // Where a later volume begins, an earlier one of the era is of no more use.
+                    if !whole.contains(&era) {
+                        damaged.push((volume.number, error));
+                    }
+                }
             }
         }
-        damaged.map_or(Ok(None), Err)
+        self.end_before(next, damaged).map(|()| None)
     }
 
-    fn open_volume(&self, number: u64, index: Index) -> Result<Option<LogReader>> {
+    fn open_volume(&self, volume: &Volume, index: Index) -> Result<Option<Reader>> {
         let above = Index(index.0.saturating_sub(1));
-        let refuse = DamagePolicy::Refuse;
-        let setup = volume_reader(self.options, self.repository, number, above, refuse);
+        let setup = volume_reader(
+            self.options,
+            self.repository,
+            volume.number,
+            above,
+            DamagePolicy::Refuse,
+        );
+        let era = volume.content.lineage.newest();
         let log = match Log::open(setup) {
             Ok((log, _)) => log,
-            // Begun, and nothing has been written to it yet.
-            Err(Error::NotAStore { .. }) => return Ok(None),
+            Err(Error::NotAStore { .. }) => return Err(volume_missing(self.repository, volume)),
             Err(error) => return Err(error),
         };
+        let is_newest = !self
+            .volumes
+            .iter()
+            .any(|other| other.number > volume.number && other.content.lineage.newest() == era);
+        if let Some(damage) = lost_records(self.repository, volume, &log, is_newest)?
+            && (log.last_index() < index || log.first_index() > index)
+        {
+            return Err(Error::damaged(damage));
+        }
         if log.last_index() < index || log.first_index() > index {
             return Ok(None);
         }
-        log.read_from(index).map(Some)
+        let reader = log.read_from(index)?;
+        let peeked = None;
+        Ok(Some(Reader {
+            reader,
+            peeked,
+            era,
+        }))
     }
 
-    /// Refuses to end before `next` if the archive goes on beyond it with records that are wanted.
-    fn check_gap(&self, next: Index) -> Result<()> {
-        let beyond = self
-            .volumes
-            .iter()
-            .filter(|(_, content)| content.first > next && is_of(&self.lineage, content));
-        let mut beyond: Vec<_> = beyond.map(|(number, c)| (c.first, *number)).collect();
-        beyond.sort_unstable();
-        for (first, number) in beyond {
-            let Some(mut reader) = self.open_volume(number, first)? else {
+    /// Reads on from record `index` in a damaged volume, if that one is whole.
+    fn open_damaged(&self, volume: &Volume, index: Index) -> Result<Option<Reader>> {
+        let reader = self.first_from(volume, index)?;
+        Ok(reader.filter(|reader| {
+            let peeked = reader.peeked.as_ref();
+            peeked.is_some_and(|record| record.index == index)
+        }))
+    }
+
+    /// Reads what is whole in a volume, from the first such record at or after `index` on.
+    fn first_from(&self, volume: &Volume, index: Index) -> Result<Option<Reader>> {
+        let tolerate = DamagePolicy::Tolerate;
+        let (repository, number) = (self.repository, volume.number);
+        let setup = volume_reader(self.options, repository, number, Index(0), tolerate);
+        let log = match Log::open(setup) {
+            Ok((log, _)) => log,
+            Err(Error::NotAStore { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if log.last_index() < index {
+            return Ok(None);
+        }
+        let mut reader = log.read_from(index)?;
+        let peeked = reader.next()?;
+        let era = volume.content.lineage.newest();
+        Ok(peeked.is_some().then_some(Reader {
+            reader,
+            peeked,
+            era,
+        }))
+    }
+
+    /// Nobody has record `next`: refuses to end before it if the archive goes on beyond it with records that
+    /// are wanted, and notes what it may have been in.
+    fn end_before(&mut self, next: Index, damaged: Vec<(u64, Error)>) -> Result<()> {
+        let mut found: Option<Record> = None;
+        for volume in &self.volumes {
+            let is_damaged = damaged.iter().any(|(number, _)| *number == volume.number);
+            if volume.content.first <= next && !is_damaged {
                 continue;
-            };
-            let Some(record) = reader.next()? else {
-                continue;
-            };
-            if !self.wants(record.index, record.time_us) {
-                break;
             }
-            return Err(Error::ArchiveGap {
+            let Some(Reader { peeked, era, .. }) = self.first_from(volume, next.next())? else {
+                continue;
+            };
+            let is_first = |record: &Record| {
+                let first = found.as_ref();
+                first.is_none_or(|first| record.index < first.index)
+            };
+            let of_lineage = peeked.filter(|record| self.lineage.holds(era, record.index));
+            if let Some(record) = of_lineage.filter(is_first) {
+                found = Some(record);
+            }
+        }
+        if let Some(record) = found
+            && self.note_known(record.index, record.time_us)
+        {
+            let gap = Error::ArchiveGap {
                 path: self.repository.dir().to_owned(),
                 from: next,
-                to: Index(first.0.saturating_sub(1)),
-            });
+                to: Index(record.index.0.saturating_sub(1)),
+            };
+            let mut damaged = damaged.into_iter();
+            return Err(damaged.next().map_or(gap, |(_, error)| error));
+        }
+        for (number, why) in damaged {
+            // What it held is unknown, and nothing after it is.
+            self.missed_unread = true;
+            self.skip(number, self.repository.volume_dir(number), why);
         }
         Ok(())
     }
@@ -398,8 +503,11 @@ impl<'a> Restore<'a> {
     fn finish(mut self) -> RestoreReport {
         self.report.reached = match self.point {
             RestorePoint::Index(index) => self.report.index == index,
-            RestorePoint::Newest | RestorePoint::Time(_) => {
-                self.report.index >= self.known && !self.missed_unread
+            RestorePoint::Newest => self.report.index >= self.known && !self.missed_unread,
+            RestorePoint::Time(_) => {
+                let next = self.report.index.next();
+                let is_last = self.highest < next || self.beyond.contains(&next);
+                self.report.index >= self.known && is_last && !self.missed_unread
             }
         };
         self.report
@@ -409,12 +517,17 @@ impl<'a> Restore<'a> {
 /// A volume that is being read.
 struct Reader {
     reader: LogReader,
+    /// What was read in advance.
+    peeked: Option<Record>,
     era: u128,
 }
 
 impl Reader {
     fn next(&mut self) -> Result<Option<Record>> {
-        self.reader.next()
+        match self.peeked.take() {
+            Some(record) => Ok(Some(record)),
+            None => self.reader.next(),
+        }
     }
 }
 

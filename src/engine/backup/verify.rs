@@ -1,9 +1,10 @@
 //! Verification of a repository: every byte that a restore could need is read and checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::engine::backup::archive::volume_reader;
+use crate::engine::backup::lost::{Volume, lost_records, volume_missing};
 use crate::engine::load::LoadOperation;
 use crate::engine::verify::VerifyProgress;
 use crate::error::{Damage, Error, Result};
@@ -91,19 +92,40 @@ fn verify_archive(
             needed.extend(segments.map(|segment| (segment.digest, segment.bytes)));
         }
     }
-    for volume in repository.volumes()? {
-        if note(report, &volume.path, volume.content)?.is_none() {
-            continue;
+    let spare = repository.spare_volumes()?;
+    let mut newest = BTreeMap::new();
+    let listed = repository.volumes()?;
+    for volume in &listed {
+        if let Ok(content) = &volume.content {
+            newest.insert(content.lineage.newest(), volume.number);
         }
+    }
+    for volume in listed {
+        let Some(content) = note(report, &volume.path, volume.content)? else {
+            continue;
+        };
+        let number = volume.number;
+        let is_newest = newest.get(&content.lineage.newest()) == Some(&number);
+        let described = Volume { number, content };
         let tolerate = DamagePolicy::Tolerate;
-        let setup = volume_reader(options, repository, volume.number, Index(0), tolerate);
+        let setup = volume_reader(options, repository, number, Index(0), tolerate);
         let (log, found) = match Log::open(setup) {
-            // Begun, and nothing has been written to it yet.
-            Err(Error::NotAStore { .. }) => continue,
+            Err(Error::NotAStore { .. }) => {
+                if !spare.contains(&number) {
+                    let missing = Err::<(), _>(volume_missing(repository, &described));
+                    note(report, &volume.path, missing)?;
+                }
+                continue;
+            }
             opened => opened?,
         };
         report.records += found.records;
         report.bytes += found.bytes;
+        // (Where its log is damaged, that says what is lost.)
+        if found.damage.is_empty() && !spare.contains(&number) {
+            let lost = lost_records(repository, &described, &log, is_newest)?;
+            report.damage.extend(lost);
+        }
         report.damage.extend(found.damage);
         let loads = note(report, &volume.path, loads_in(&log))?;
         for (index, load) in loads.unwrap_or_default() {

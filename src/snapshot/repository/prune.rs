@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::snapshot::files::{publish, read, sync_folder};
 use crate::snapshot::format::{BackupContent, LoadContent, VolumeContent};
+use crate::types::Index;
 use crate::vfs::Access;
 
-use super::{BACKUPS, LOG, Listed, Repository, SEGMENTS};
+use super::{BACKUPS, LOCK_FILE, LOG, Listed, Repository, SEGMENTS};
 
 /// What a prune removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,21 +28,28 @@ pub struct Pruned {
 }
 
 impl Repository {
-    /// Removes all but the newest `keep` backups that can be read, and what only those needed. The caller
-    /// holds the lock.
+    /// Removes all but the newest `keep` backups that can be read of each lineage, and what only those
+    /// needed. The caller holds the lock.
     ///
     /// # Errors
     /// What the disk answers; a later call removes the rest.
     pub fn prune(&self, keep: usize) -> Result<Pruned> {
         let mut pruned = Pruned::default();
+        let backups = self.backups()?;
+        let wanted = wanted(&backups, keep);
+        let oldest = wanted.first().copied().unwrap_or_default();
         let mut kept: Vec<(u64, BackupContent)> = Vec::new();
         let mut old = Vec::new();
-        for listed in self.backups()?.into_iter().rev() {
+        for listed in backups.into_iter().rev() {
             match listed.content {
-                Ok(content) if kept.len() < keep => kept.push((listed.number, content)),
+                Ok(content) if wanted.contains(&listed.number) => {
+                    kept.push((listed.number, content));
+                }
                 Ok(_) => old.push(listed.path),
                 // Older than those that are kept: of no use to anybody.
-                Err(Error::Damaged(_)) if kept.len() >= keep => old.push(listed.path),
+                Err(Error::Damaged(_)) if wanted.len() >= keep && listed.number < oldest => {
+                    old.push(listed.path);
+                }
                 Err(_) => pruned.unreadable += 1,
             }
         }
@@ -74,9 +82,10 @@ impl Repository {
         Ok(pruned)
     }
 
-    /// Removes the notes of loads whose volume is gone, and returns the others.
+    /// Removes the notes of loads whose volume is gone, with all of its records, and returns the others.
     fn prune_loads(&self, pruned: &mut Pruned) -> Result<Vec<LoadContent>> {
-        let volumes = self.numbers(LOG, "volume")?;
+        let volumes = self.volumes()?.into_iter();
+        let volumes: BTreeSet<u64> = volumes.map(|volume| volume.number).collect();
         let mut kept = Vec::new();
         let mut removed = false;
         for load in self.loads()? {
@@ -108,40 +117,44 @@ impl Repository {
         sync_folder(&*self.vfs, &self.dir.join(SEGMENTS))
     }
 
-    /// Removes volumes that end before the oldest backup: each one after which another of its era begins no
-    /// later. (The newest of an era may be written to right now.)
+    /// Removes volumes that end before the oldest backup.
     fn prune_volumes(&self, kept: &[(u64, BackupContent)], pruned: &mut Pruned) -> Result<()> {
         let oldest = kept.iter().map(|(_, backup)| backup.index).min();
-        let oldest = oldest.unwrap_or_default();
-        let volumes = self.volumes()?;
-        for volume in &volumes {
-            let Ok(content) = &volume.content else {
-                continue;
-            };
-            let is_next = |other: &&Listed<VolumeContent>| {
-                other.number > volume.number
-                    && other.content.as_ref().is_ok_and(|other| {
-                        other.lineage.newest() == content.lineage.newest()
-                            && other.first <= oldest.next()
-                    })
-            };
-            if volumes.iter().any(|other| is_next(&other)) {
-                pruned.bytes += self.remove_volume(volume.number)?;
-                pruned.volumes += 1;
-            }
+        for number in spare(&self.volumes()?, oldest.unwrap_or_default()) {
+            pruned.bytes += self.remove_volume(number)?;
+            pruned.volumes += 1;
         }
         Ok(())
     }
 
-    fn remove_volume(&self, number: u64) -> Result<u64> {
+    /// The volumes that no backup needs, and that a prune may have half removed.
+    ///
+    /// # Errors
+    /// What the disk answers to the listings.
+    pub fn spare_volumes(&self) -> Result<BTreeSet<u64>> {
+        let backups = self.backups()?;
+        let contents = backups.iter().filter_map(|b| b.content.as_ref().ok());
+        match contents.map(|backup| backup.index).min() {
+            Some(oldest) => Ok(spare(&self.volumes()?, oldest)),
+            None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// Removes a volume of which nothing is needed. The caller holds the lock.
+    ///
+    /// # Errors
+    /// What the disk answers; a prune removes the rest.
+    pub fn remove_volume(&self, number: u64) -> Result<u64> {
         let mut bytes = 0;
         let folder = self.volume_dir(number);
         match self.vfs.list(&folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             entries => {
                 // Newest first, the lock last: what is left by a crash is a log without its end.
-                let entries = entries.map_err(|error| Error::io("list", &folder, error))?;
-                for entry in entries.iter().rev().filter(|entry| !entry.is_dir) {
+                let mut entries = entries.map_err(|error| Error::io("list", &folder, error))?;
+                entries.reverse();
+                entries.sort_by_key(|entry| entry.name == LOCK_FILE);
+                for entry in entries.iter().filter(|entry| !entry.is_dir) {
                     bytes += self.remove(&folder.join(&entry.name))?;
                 }
                 sync_folder(&*self.vfs, &folder)?;
@@ -163,6 +176,63 @@ impl Repository {
         self.vfs.remove(path).map_err(failed)?;
         Ok(bytes)
     }
+}
+
+/// The numbers of the newest `keep` backups of each lineage. A store that was restored and went on has those of
+/// the store that it came from in its lineage, and of those the newest stays in any case; what that one did
+/// after it is a lineage of its own, which loses nothing by what others do.
+fn wanted(backups: &[Listed<BackupContent>], keep: usize) -> BTreeSet<u64> {
+    let readable: Vec<_> = backups
+        .iter()
+        .filter_map(|b| Some((b.number, b.content.as_ref().ok()?)))
+        .collect();
+    let mut wanted = BTreeSet::new();
+    for (number, content) in &readable {
+        let era = content.lineage.newest();
+        // One that has all that the era has, and more, speaks for it.
+        let is_within = |other: &BackupContent| {
+            let own = readable
+                .iter()
+                .filter(|(_, own)| own.lineage.newest() == era);
+            other.lineage.newest() != era
+                && own
+                    .clone()
+                    .all(|(_, own)| other.lineage.holds(era, own.index))
+        };
+        let is_newest = !readable
+            .iter()
+            .any(|(other, content)| other > number && content.lineage.newest() == era);
+        if !is_newest {
+            continue;
+        }
+        if readable.iter().any(|(_, other)| is_within(other)) {
+            // Its store may still be there, and its archive go on from this one.
+            wanted.insert(*number);
+            continue;
+        }
+        let lineage = &content.lineage;
+        let line = readable.iter().rev();
+        let line = line.filter(|(_, b)| lineage.holds(b.lineage.newest(), b.index));
+        wanted.extend(line.take(keep).map(|(number, _)| *number));
+    }
+    wanted
+}
+
+/// The volumes after which another of their era begins no later than the record after the oldest backup. (The
+/// newest of an era may be written to right now.)
+fn spare(volumes: &[Listed<VolumeContent>], oldest: Index) -> BTreeSet<u64> {
+    let readable = || {
+        let readable = volumes.iter();
+        readable.filter_map(|v| Some((v.number, v.content.as_ref().ok()?)))
+    };
+    let is_spare = |number: u64, content: &VolumeContent| {
+        let era = content.lineage.newest();
+        readable().any(|(other, next)| {
+            other > number && next.lineage.newest() == era && next.first <= oldest.next()
+        })
+    };
+    let spare = readable().filter(|(number, content)| is_spare(*number, content));
+    spare.map(|(number, _)| number).collect()
 }
 
 fn is_segment(name: &str) -> bool {
