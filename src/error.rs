@@ -348,15 +348,55 @@ fn display_damage(damage: &[Damage]) -> String {
     let Some(first) = damage.first() else {
         return "damage".into();
     };
+    if let Some(repository) = repository_of(&first.path) {
+        let repository = repository.display();
+        return format!(
+            "damaged: {first}{}; nothing was changed. See all of it with `kintsu backup STORE {repository} \
+             --verify`",
+            more_than_one(damage)
+        );
+    }
     let folder = first.path.parent().unwrap_or(Path::new("STORE")).display();
-    let more = match damage.len() - 1 {
-        0 => String::new(),
-        more => format!(" (and {more} more)"),
-    };
+    let more = more_than_one(damage);
     format!(
         "damaged: {first}{more}; nothing was changed. See all of it with `kintsu verify {folder}`, \
          copy what is readable with `kintsu salvage {folder} NEW`"
     )
+}
+
+fn more_than_one(damage: &[Damage]) -> String {
+    match damage.len().saturating_sub(1) {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    }
+}
+
+/// The backup repository that a file is in, as far as its name tells.
+fn repository_of(path: &Path) -> Option<&Path> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let folder = path.parent()?;
+    let name = |path: &Path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .map(str::to_owned)
+    };
+    let is_in = |folder: &Path, expected: &str| name(folder).as_deref() == Some(expected);
+    // (A store may be in a folder of such a name.)
+    let is_volume = |path: &Path| {
+        name(path).is_some_and(|name| name.len() >= 8 && name.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let is_digest = || path.file_stem().is_some_and(|stem| stem.len() == 32);
+    match extension {
+        None if is_in(path, "repository") => Some(folder),
+        Some("backup") if is_in(folder, "backups") => folder.parent(),
+        Some("segment") if is_digest() && is_in(folder, "segments") => folder.parent(),
+        Some("volume" | "load") if is_in(folder, "log") => folder.parent(),
+        None if is_volume(path) && is_in(folder, "log") => folder.parent(),
+        Some("log" | "ids") if is_volume(folder) => {
+            folder.parent().filter(|log| is_in(log, "log"))?.parent()
+        }
+        _ => None,
+    }
 }
 
 impl Error {

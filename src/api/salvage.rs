@@ -1,7 +1,7 @@
 //! Copies what is readable of a damaged store into a new one.
 
 use crate::api::Db;
-use crate::engine::{DEFAULT_KEYSPACE, Engine, WriteBatch};
+use crate::engine::{DEFAULT_KEYSPACE, Engine, WriteBatch, is_store};
 use crate::error::{Damage, Error, Result};
 use crate::options::{Background, Options};
 use crate::types::Durability;
@@ -31,6 +31,14 @@ const BATCH_BYTES: usize = 4 << 20;
 /// [`Error::NotAStore`] if `to` holds a store already; [`Error::Damaged`] if not even the manifest of
 /// `from` can be read; or what the disks answer.
 pub fn salvage(from: Options, to: Options) -> Result<SalvageReport> {
+    let refused = |path| {
+        let why = "a salvage needs a new, empty folder".to_owned();
+        Err(Error::NotAStore { path, why })
+    };
+    // Opening a store to write changes it, so this is asked before.
+    if is_store(&to)? {
+        return refused(to.path);
+    }
     let mut from = from.read_only(true).background(Background::Manual);
     from.tolerate_damage = true;
     let (engine, found) = Engine::open(from)?;
@@ -38,8 +46,7 @@ pub fn salvage(from: Options, to: Options) -> Result<SalvageReport> {
     let options = keyspaces.default.options.clone();
     let target = to.clone().default_keyspace(options).open()?;
     if !target.recovery_report().created {
-        let why = "a salvage needs a new, empty folder".to_owned();
-        return Err(Error::NotAStore { path: to.path, why });
+        return refused(to.path);
     }
     let mut report = SalvageReport {
         damage: found.damage,

@@ -5,7 +5,7 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::Args;
-use kintsu::{Backup, Repository};
+use kintsu::{Backup, BackupEra, Repository};
 use serde_json::{Value, json};
 
 use crate::console::Console;
@@ -92,12 +92,14 @@ fn list(repository: &Repository, console: &mut Console) -> Outcome {
     let unreadable = backups.iter().any(|backup| backup.unreadable.is_some());
     if console.json {
         let backups: Vec<Value> = backups.iter().map(to_json).collect();
-        console.value(&json!({ "backups": backups }))?;
+        let eras = repository.eras()?;
+        let eras: Vec<Value> = eras.iter().map(era_to_json).collect();
+        console.value(&json!({ "backups": backups, "eras": eras }))?;
     } else {
         writeln!(
             console,
-            "{:>8} {:>14} {:>28} {:>28} {:>10} {:>9}",
-            "backup", "record", "of", "made", "bytes", "segments"
+            "{:>8} {:>8} {:>14} {:>28} {:>28} {:>10} {:>9}",
+            "backup", "era", "record", "of", "made", "bytes", "segments"
         )?;
         for backup in &backups {
             tell(backup, console)?;
@@ -115,8 +117,10 @@ fn tell(backup: &Backup, console: &mut Console) -> Outcome {
     }
     writeln!(
         console,
-        "{:>8} {:>14} {:>28} {:>28} {:>10} {:>9}",
+        "{:>8} {:>8} {:>14} {:>28} {:>28} {:>10} {:>9}",
         backup.number,
+        // As many digits as tell one from another in practice; `--json` has all.
+        format!("{:08x}", backup.era >> 96),
         text::count(backup.index.0),
         moment::format(backup.time_us),
         moment::format(backup.made_us),
@@ -125,9 +129,19 @@ fn tell(backup: &Backup, console: &mut Console) -> Outcome {
     )
 }
 
+fn era_to_json(era: &BackupEra) -> Value {
+    json!({
+        "era": format!("{:032x}", era.id),
+        "newest": era.newest,
+        "backups": era.backups,
+        "index": era.index.0,
+    })
+}
+
 fn to_json(backup: &Backup) -> Value {
     json!({
         "number": backup.number,
+        "era": backup.unreadable.is_none().then(|| format!("{:032x}", backup.era)),
         "index": backup.index.0,
         "time_us": backup.time_us,
         "made_us": backup.made_us,

@@ -4,7 +4,9 @@ mod report;
 mod runner;
 mod workload;
 
+use std::fs;
 use std::num::NonZeroU64;
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use kintsu::{Db, Durability};
@@ -97,12 +99,28 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
 }
 
 fn open(arguments: &Arguments, console: &Console) -> Outcome<Db> {
+    let path = &arguments.store.store;
+    // Opening a store to write changes it, so this is asked before.
+    if !arguments.existing && is_store(path) {
+        return Err(is_there(path));
+    }
     let db = arguments.store.open_to_write(console, true)?;
     if db.recovery_report().created || arguments.existing {
         return Ok(db);
     }
-    let path = db.path().display();
+    Err(is_there(path))
+}
+
+fn is_there(path: &Path) -> Failure {
+    let path = path.display();
     let why =
         format!("{path} is a store already; give a new folder, or --existing to write into it");
-    Err(Failure::Usage(why))
+    Failure::Usage(why)
+}
+
+/// Whether there is a manifest in a folder.
+fn is_store(path: &Path) -> bool {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| name.as_encoded_bytes().starts_with(b"manifest-"))
 }

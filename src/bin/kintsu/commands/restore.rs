@@ -24,6 +24,10 @@ pub struct Arguments {
     /// Only records up to this moment: RFC 3339 (2026-03-01T12:30:00Z), or microseconds since 1970
     #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
     time: Option<u64>,
+    /// Follow this era, as `backup --list` names it (its first digits do), not the one that was backed up or
+    /// archived last
+    #[arg(long)]
+    era: Option<String>,
     /// Restore even to a file system that can't keep the promises (a network share, say)
     #[arg(long)]
     allow_unsafe_file_system: bool,
@@ -38,7 +42,15 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     };
     let target =
         Options::new(&arguments.store).allow_unsafe_file_system(arguments.allow_unsafe_file_system);
-    let report = Repository::new(&arguments.repository).restore(target, point)?;
+    let repository = Repository::new(&arguments.repository);
+    let repository = match &arguments.era {
+        Some(digits) => {
+            let era = era(&repository, digits)?;
+            repository.of_era(era)
+        }
+        None => repository,
+    };
+    let report = repository.restore(target, point)?;
     if console.json {
         console.value(&to_json(&report))?;
     } else {
@@ -55,6 +67,22 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     }
 }
 
+/// The one era that begins with some digits.
+fn era(repository: &Repository, digits: &str) -> Outcome<u128> {
+    let eras = repository.eras()?.into_iter().map(|era| era.id);
+    let mut found = eras.filter(|id| format!("{id:032x}").starts_with(&digits.to_lowercase()));
+    match (found.next(), found.next()) {
+        (Some(era), None) => Ok(era),
+        (None, _) => Err(Failure::Usage(format!(
+            "the repository has no era {digits}"
+        ))),
+        (Some(_), Some(_)) => {
+            let why = format!("{digits} is the beginning of several eras: give more of it");
+            Err(Failure::Usage(why))
+        }
+    }
+}
+
 fn to_json(report: &RestoreReport) -> serde_json::Value {
     let skipped = report.skipped.iter().map(|skipped| {
         json!({
@@ -65,6 +93,7 @@ fn to_json(report: &RestoreReport) -> serde_json::Value {
     });
     json!({
         "backup": report.backup,
+        "era": format!("{:032x}", report.era),
         "index": report.index.0,
         "time_us": report.time_us,
         "bytes": report.bytes,

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kintsu::{Db, Options, Repository, RestorePoint, RestoreReport};
+use kintsu::{Db, Error, Options, Repository, RestorePoint, RestoreReport};
 use serde_json::json;
 
 use crate::console::Console;
@@ -19,6 +19,8 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn beside(repository: &Path) -> Self {
+        // Not inside of it, however it is written: `backups/`, `.`, a link.
+        let repository = fs::canonicalize(repository).unwrap_or_else(|_| repository.to_owned());
         let mut name = OsString::from(repository.as_os_str());
         name.push(format!("-verify-{}", std::process::id()));
         Self(name.into())
@@ -52,7 +54,7 @@ pub fn run(
     let restored = repository.restore(target, RestorePoint::Newest);
     let (restored, keys, compared) = match restored {
         Ok(restored) => {
-            let (keys, compared) = read(store, &scratch.0, &restored)?;
+            let (keys, compared) = read(store, &scratch.0, &restored, console)?;
             (Some(restored), keys, compared)
         }
         Err(error) if report.damage.is_empty() => return Err(error.into()),
@@ -105,7 +107,7 @@ fn tell_restored(
     let compared = match compared {
         Some(true) => "every key and value is that of the store",
         Some(false) => "NOT WHAT THE STORE HOLDS",
-        None => "the store is at another record, or can't be read: not compared",
+        None => "the store is at another record, or it can't be read (all of it): not compared",
     };
     writeln!(
         console,
@@ -120,6 +122,7 @@ fn read(
     store: &StoreArguments,
     folder: &Path,
     restored: &RestoreReport,
+    console: &Console,
 ) -> Outcome<(u64, Option<bool>)> {
     let options = Options::new(folder).read_only(true);
     let checked = kintsu::verify(options.clone(), |_| {})?;
@@ -134,12 +137,27 @@ fn read(
     let mut same = original
         .as_ref()
         .is_none_or(|db| db.keyspaces() == copy.keyspaces());
+    let mut all_read = true;
     for name in copy.keyspaces() {
-        let (count, equal) = compare(&copy, original.as_ref().filter(|_| same), &name)?;
-        keys += count;
-        same &= equal;
+        match compare(&copy, original.as_ref().filter(|_| same), &name) {
+            Ok((count, equal)) => {
+                keys += count;
+                same &= equal;
+            }
+            // Only the program that has the operator can tell what its values are.
+            Err(Failure::Store(Error::UnknownMergeOperator { name, operator })) => {
+                let name = escape(name.as_bytes());
+                console.warn(&format!(
+                    "keyspace {name} can't be read here, nor compared: its merge operator {operator:?} is the \
+                     program's own; its files are whole"
+                ));
+                all_read = false;
+            }
+            Err(failure) => return Err(failure),
+        }
     }
-    Ok((keys, original.map(|_| same)))
+    let compared = original.map(|_| same);
+    Ok((keys, compared.filter(|same| all_read || !same)))
 }
 
 /// The keys of a keyspace, and whether they and their values are those of the other store.

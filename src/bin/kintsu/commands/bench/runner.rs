@@ -172,8 +172,9 @@ impl Part<'_> {
             }
             Workload::DeleteRandom => self.delete()?,
             Workload::BulkLoad => self.bulk_load()?,
-            Workload::ReadRandom => self.read(1)?,
-            Workload::ReadMissing => self.read(0)?,
+            Workload::ReadRandom => self.read(b"")?,
+            // Between two keys that are there: where only a filter can tell.
+            Workload::ReadMissing => self.read(b"-")?,
             Workload::ReadSeq => self.walk(false)?,
             Workload::ReadReverse => self.walk(true)?,
             Workload::Scan => self.scan()?,
@@ -256,15 +257,16 @@ impl Part<'_> {
         self.timed(|_| load.commit()).map(drop)
     }
 
-    /// Gets keys below twice the number of keys there are, odd ones of which aren't there if `there` is 0.
-    fn read(&mut self, there: u64) -> Result<()> {
+    /// Gets keys, each with this at its end.
+    fn read(&mut self, suffix: &[u8]) -> Result<()> {
         let keys = self.runner.arguments.keys.get();
         for _ in 0..self.count() {
             if self.stopped() {
                 break;
             }
-            let number = self.numbers.below(keys) + if there == 0 { keys } else { 0 };
-            let key = self.content.key(number).to_vec();
+            let number = self.numbers.below(keys);
+            let mut key = self.content.key(number).to_vec();
+            key.extend_from_slice(suffix);
             let found = self.timed(|part| part.runner.db.get(&key))?;
             let bytes = found.as_ref().map_or(0, |value| value.len() + key.len());
             let missing = &self.runner.missing;
