@@ -16,6 +16,8 @@ mod campaigns;
 mod damage;
 #[path = "backup/loads.rs"]
 mod loads;
+#[path = "backup/regressions.rs"]
+mod regressions;
 mod support;
 
 use std::time::Duration;

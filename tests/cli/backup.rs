@@ -175,3 +175,174 @@ fn a_store_that_is_written_to_is_left_to_its_writer() {
     }
     db.close().unwrap();
 }
+
+fn run<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> std::process::Output {
+    kintsu().args(arguments).output().unwrap()
+}
+
+/// Every file in a folder, with its bytes.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let files = entries.map(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        (name, fs::read(entry.path()).unwrap())
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn odd_targets_are_served_or_refused_before_anything_is_done() {
+    let room = Room::new();
+    room.put(&[("a", "1")]);
+    let repository = room.path("backups");
+    let slash = format!("{}/", text(&repository));
+    room.run("backup", &[&slash]).fine();
+    let verified = one(&room.run("backup", &[&slash, "--verify", "--json"]).fine());
+    assert_eq!(verified["healthy"], true);
+    let target = room.path("restored");
+    let ended = run(&["restore", &slash, &format!("{}/", text(&target))]);
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(room.scan(&target), "a\t1\n");
+
+    fs::create_dir(room.path("empty")).unwrap();
+    std::os::unix::fs::symlink(room.path("empty"), room.path("link")).unwrap();
+    let link = room.path("link");
+    let ended = run(&["restore", &slash, text(&link)]);
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("symbolic link"), "{said}");
+    let mut here = kintsu();
+    here.current_dir(room.path("empty"));
+    let ended = here.args(["restore", &slash, "."]).output().unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    let mut here = kintsu();
+    here.current_dir(&repository)
+        .args(["backup", text(&room.store()), ".", "--verify"]);
+    assert!(here.output().unwrap().status.success());
+    let names: Vec<_> = fs::read_dir(room.path("")).unwrap().collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+    assert_eq!(fs::read_dir(&repository).unwrap().count(), 5);
+}
+
+#[test]
+fn what_is_named_like_a_staging_folder_is_kept() {
+    let room = Room::new();
+    room.put(&[("a", "1")]);
+    let repository = room.path("backups");
+    room.run("backup", &[text(&repository)]).fine();
+    fs::rename(room.store(), room.path("store.tmp")).unwrap();
+    let before = files(&room.path("store.tmp"));
+    let ended = run(&["restore", text(&repository), text(&room.store())]);
+    assert_eq!(ended.status.code(), Some(4), "{ended:?}");
+    assert!(files(&room.path("store.tmp")) == before);
+    let store = room.store();
+    room.run_on(&room.path("store.tmp"), "snapshot", &[text(&store)])
+        .expect(4);
+    assert_eq!(room.scan(&room.path("store.tmp")), "a\t1\n");
+}
+
+#[test]
+fn an_era_is_chosen() {
+    let room = Room::new();
+    room.put(&[("a", "1")]);
+    let repository = room.path("backups");
+    let repository = text(&repository);
+    room.run("backup", &[repository]).fine();
+    let test = room.path("test");
+    assert!(run(&["restore", repository, text(&test)]).status.success());
+    room.run_on(&test, "put", &["a", "of the test"]).fine();
+    room.run_on(&test, "backup", &[repository]).fine();
+    let listed = one(&room.run("backup", &[repository, "--list", "--json"]).fine());
+    let eras = listed["eras"].as_array().unwrap();
+    assert_eq!(eras.len(), 2);
+    assert_eq!(listed["backups"][0]["era"], eras[0]["era"]);
+    let era = eras[0]["era"].as_str().unwrap();
+    let plain = room.run("backup", &[repository, "--list"]).fine();
+    assert!(plain.text().contains(&era[..8]), "{plain:?}");
+    let back = room.path("back");
+    let ended = run(&[
+        "restore",
+        repository,
+        text(&back),
+        "--era",
+        &era[..8],
+        "--json",
+    ]);
+    let told: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(told["era"], era);
+    assert_eq!(room.scan(&back), "a\t1\n");
+    let ended = run(&["restore", repository, text(&room.path("no")), "--era", "x"]);
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+}
+
+#[test]
+fn damage_in_a_repository_advises_what_can_be_done_there() {
+    let room = Room::new();
+    room.put(&[("a", "1")]);
+    let repository = room.path("backups");
+    room.run("backup", &[text(&repository)]).fine();
+    fs::write(repository.join("repository"), b"something else").unwrap();
+    let ended = run(&["restore", text(&repository), text(&room.path("new"))]);
+    assert_eq!(ended.status.code(), Some(3), "{ended:?}");
+    let said = String::from_utf8(ended.stderr).unwrap();
+    let advice = format!("kintsu backup STORE {} --verify", text(&repository));
+    assert!(said.contains(&advice), "{said}");
+}
+
+#[test]
+fn a_store_in_the_way_of_a_bench_or_a_salvage_is_not_opened() {
+    let room = Room::new();
+    room.put(&[("a", "1")]);
+    let before = files(&room.store());
+    room.run("bench", &["--keys", "10"]).expect(2);
+    let store = room.store();
+    room.run("salvage", &[text(&store)]).expect(4);
+    assert!(files(&room.store()) == before, "it was changed");
+    let told = room.run(
+        "bench",
+        &[
+            "--existing",
+            "--keys",
+            "100",
+            "--json",
+            "--workloads",
+            "fill-seq,read-missing",
+        ],
+    );
+    assert!(told.fine().text().contains("\"missing\":100"));
+}
+
+/// A merge operator that only this program has.
+struct Own;
+
+impl kintsu::MergeOperator for Own {
+    fn merge(
+        &self,
+        _: &[u8],
+        _: Option<&[u8]>,
+        operands: &[kintsu::Bytes],
+    ) -> Result<Vec<u8>, String> {
+        Ok(vec![operands.len() as u8])
+    }
+}
+
+#[test]
+fn a_merge_operator_of_the_programs_own_is_said_to_be_in_the_way() {
+    let room = Room::new();
+    let options = kintsu::Options::new(room.store()).merge_operator("own", Own);
+    let db = options.open().unwrap();
+    let sums = kintsu::KeyspaceOptions::default().merge_operator("own");
+    let sums = db.create_keyspace_with("sums", sums).unwrap();
+    sums.merge("key", "operand").unwrap();
+    db.put("a", "1").unwrap();
+    db.close().unwrap();
+    let repository = room.path("backups");
+    room.run("backup", &[text(&repository)]).fine();
+    let verified = room.run("backup", &[text(&repository), "--verify", "--json"]);
+    let verified = verified.expect(0).says(&["sums", "own"]);
+    let told = one(&verified);
+    assert_eq!((&told["healthy"], &told["keys"]), (&true.into(), &1.into()));
+    assert_eq!(told["equals_store"], Value::Null);
+}
