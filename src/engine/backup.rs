@@ -8,9 +8,9 @@ mod load_again;
 mod lost;
 mod report;
 mod restore;
+mod timeline;
 mod verify;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::snapshot::{
     BackupContent, CopyFailure, Lineage, Repository, SegmentContent, Staging, link_or_copy,
     read_lineage, write_lineage,
 };
-use crate::types::{Index, SegmentMeta};
+use crate::types::SegmentMeta;
 use crate::vfs::Vfs;
 
 pub(crate) use self::archive::Archive;
@@ -121,72 +121,6 @@ impl Engine {
     /// From which restores this store comes.
     pub(super) fn lineage(&self) -> Result<Lineage> {
         read_lineage(&*self.options.vfs, &self.options.path, self.store_id)
-    }
-
-    /// Refuses a repository with a backup that holds more of this store's era than the store itself, or
-    /// something else: somebody has put an older copy of the folder in place, and its records contradict
-    /// those.
-    fn check_backups(&self, repository: &Repository, lineage: &Lineage) -> Result<()> {
-        let Some(backup) = repository.newest_backup(lineage.newest())? else {
-            return Ok(());
-        };
-        self.check_reaches(repository.dir(), backup.index)?;
-        let own = self.own_record(backup.index)?;
-        match own.filter(|own| own.time_us != backup.time_us) {
-            None => Ok(()),
-            Some(_) => {
-                let what = format!("another record {}", backup.index);
-                Err(self.other_timeline(repository.dir(), &what))
-            }
-        }
-    }
-
-    /// The same where the log tells nothing any more: in one era, a number is given to one segment.
-    fn check_segments(
-        &self,
-        repository: &Repository,
-        lineage: &Lineage,
-        captured: &capture::Captured,
-    ) -> Result<()> {
-        let Some(backup) = repository.newest_backup(lineage.newest())? else {
-            return Ok(());
-        };
-        let held = backup.segments.iter();
-        let held: HashMap<_, _> = held.map(|held| (held.number, held.digest)).collect();
-        let other = captured.segments.iter().map(|s| s.meta()).find(|meta| {
-            let digest = held.get(&meta.number);
-            digest.is_some_and(|digest| *digest != meta.digest)
-        });
-        other.map_or(Ok(()), |meta| {
-            let what = format!("another segment {}", meta.number);
-            Err(self.other_timeline(repository.dir(), &what))
-        })
-    }
-
-    fn other_timeline(&self, repository: &Path, what: &str) -> Error {
-        let why = format!(
-            "it holds {what} of this store's era than the store: an older copy of the store's folder was put \
-             in place and written to. Use another repository for this store, or restore from this one"
-        );
-        Error::Repository {
-            path: repository.to_owned(),
-            why,
-        }
-    }
-
-    pub(super) fn check_reaches(&self, repository: &Path, held: Index) -> Result<()> {
-        let last = self.views.visible();
-        if held <= last {
-            return Ok(());
-        }
-        let why = format!(
-            "it holds this store's records up to {held}, and the store ends at {last}: an older copy of its \
-             folder was put in place. Use another repository for this store, or restore from this one"
-        );
-        Err(Error::Repository {
-            path: repository.to_owned(),
-            why,
-        })
     }
 
     /// The segments of a captured state, each with its file.

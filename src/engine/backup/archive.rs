@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::engine::Engine;
 use crate::engine::backup::capture::not_final;
 use crate::engine::backup::contents;
+use crate::engine::backup::timeline::last_of;
 use crate::engine::jobs::Job;
 use crate::engine::load::LoadOperation;
 use crate::error::{Error, Result};
@@ -349,65 +350,6 @@ impl Engine {
         }))
     }
 
-    /// Refuses an archive that has more of this store's era than the store, or something else.
-    pub(super) fn check_archive(&self, repository: &Repository, lineage: &Lineage) -> Result<()> {
-        let path = repository.dir();
-        if self.options.archive.as_deref() == Some(path) && self.archive.through() > Index(0) {
-            // It was checked when its volume was opened, and nobody else has written to it since.
-            return Ok(());
-        }
-        for volume in repository.volumes()?.into_iter().rev() {
-            let era = volume.content.map(|content| content.lineage.newest());
-            if era.ok() != Some(lineage.newest()) {
-                continue;
-            }
-            let tolerate = DamagePolicy::Tolerate;
-            let setup = volume_reader(&self.options, repository, volume.number, Index(0), tolerate);
-            let record = match Log::open(setup) {
-                Ok((log, _)) => last_of(&log)?,
-                Err(Error::NotAStore { .. }) => None,
-                Err(error) => return Err(error),
-            };
-            if let Some(record) = record {
-                return self.check_record(path, &record);
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses a repository with a record of this store's era that isn't this store's.
-    fn check_record(&self, repository: &Path, record: &Record) -> Result<()> {
-        self.check_reaches(repository, record.index)?;
-        match self.own_record(record.index)? {
-            Some(own)
-                if (own.kind, own.time_us, &own.payload)
-                    != (record.kind, record.time_us, &record.payload) =>
-            {
-                Err(self.other_timeline(repository, &format!("another record {}", record.index)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A record of the store, if its log still has it.
-    pub(super) fn own_record(&self, index: Index) -> Result<Option<Record>> {
-        if index < self.log.first_index() || index > self.log.last_index() {
-            return Ok(None);
-        }
-        let record = match self.log.read_from(index) {
-            Ok(mut reader) => reader.next(),
-            Err(error) => Err(error),
-        };
-        match record {
-            Ok(record) => Ok(record.filter(|record| record.index == index)),
-            Err(Error::Purged { .. }) => Ok(None),
-            Err(error) => {
-                self.latch_if_final(&error);
-                Err(error)
-            }
-        }
-    }
-
     /// Begins a volume, after another or with a gap in between.
     fn new_volume(&self, path: &Path, first: Index, old: Option<Volume>) -> Result<Volume> {
         let lineage = self.lineage()?;
@@ -460,14 +402,6 @@ impl Engine {
             let _ = volume.log.close_and_trim();
         }
     }
-}
-
-/// The last record of a volume that can be read, if there is one.
-fn last_of(log: &Log) -> Result<Option<Record>> {
-    if log.last_index() < log.first_index() {
-        return Ok(None);
-    }
-    log.read_from(log.last_index())?.next()
 }
 
 fn append(record: &Record) -> Append<'_> {

@@ -1,13 +1,15 @@
 //! Restore: a backup, verified as it is copied, and the archived records after it.
 
+mod archived;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::backup::archive::{is_of, volume_reader};
+use crate::engine::backup::archive::is_of;
 use crate::engine::backup::capture::{create_manifest, not_final};
 use crate::engine::backup::load_again::{bring, loaded_by, taken_number};
-use crate::engine::backup::lost::{Volume, lost_records, volume_missing};
+use crate::engine::backup::lost::Volume;
 use crate::engine::backup::report::{RestorePoint, RestoreReport, Skipped};
 use crate::engine::folder::is_ours;
 use crate::engine::load::Cargo;
@@ -20,7 +22,7 @@ use crate::snapshot::{
     BackupContent, CopyFailure, Lineage, Listed, Repository, Staging, write_lineage,
 };
 use crate::types::{Index, STRAY_NUMBER_MIN, SegmentNumber};
-use crate::wal::{DamagePolicy, Log, LogReader, Record, RecordKind};
+use crate::wal::{Record, RecordKind};
 
 /// Builds the store that `target` names from a repository, as it was at a point. Nothing is changed in the
 /// repository.
@@ -364,142 +366,6 @@ impl<'a> Restore<'a> {
         is_wanted
     }
 
-    /// Reads the archive from record `next` on, in the volume that was begun last of those that have it.
-    /// `None` if there is none; what that means for the restore has been noted then.
-    fn reader_at(&mut self, next: Index) -> Result<Option<Reader>> {
-        let mut damaged = Vec::new();
-        let mut whole = Vec::new();
-        for volume in &self.volumes {
-            let era = volume.content.lineage.newest();
-            if volume.content.first > next || !self.lineage.holds(era, next) {
-                continue;
-            }
-            match self.open_volume(volume, next) {
-                Ok(Some(reader)) => return Ok(Some(reader)),
-                Ok(None) => whole.push(era),
-                // Another may have the same records, or this one may have them before the damage.
-                Err(error) => {
-                    if let Some(reader) = self.open_damaged(volume, next)? {
-                        return Ok(Some(reader));
-                    }
-                    // Where a later volume begins, an earlier one of the era is of no more use.
-                    if !whole.contains(&era) {
-                        damaged.push((volume.number, error));
-                    }
-                }
-            }
-        }
-        self.end_before(next, damaged).map(|()| None)
-    }
-
-    fn open_volume(&self, volume: &Volume, index: Index) -> Result<Option<Reader>> {
-        let above = Index(index.0.saturating_sub(1));
-        let setup = volume_reader(
-            self.options,
-            self.repository,
-            volume.number,
-            above,
-            DamagePolicy::Refuse,
-        );
-        let era = volume.content.lineage.newest();
-        let log = match Log::open(setup) {
-            Ok((log, _)) => log,
-            Err(Error::NotAStore { .. }) => return Err(volume_missing(self.repository, volume)),
-            Err(error) => return Err(error),
-        };
-        let is_newest = !self
-            .volumes
-            .iter()
-            .any(|other| other.number > volume.number && other.content.lineage.newest() == era);
-        if let Some(damage) = lost_records(self.repository, volume, &log, is_newest)?
-            && (log.last_index() < index || log.first_index() > index)
-        {
-            return Err(Error::damaged(damage));
-        }
-        if log.last_index() < index || log.first_index() > index {
-            return Ok(None);
-        }
-        let reader = log.read_from(index)?;
-        let peeked = None;
-        Ok(Some(Reader {
-            reader,
-            peeked,
-            era,
-        }))
-    }
-
-    /// Reads on from record `index` in a damaged volume, if that one is whole.
-    fn open_damaged(&self, volume: &Volume, index: Index) -> Result<Option<Reader>> {
-        let reader = self.first_from(volume, index)?;
-        Ok(reader.filter(|reader| {
-            let peeked = reader.peeked.as_ref();
-            peeked.is_some_and(|record| record.index == index)
-        }))
-    }
-
-    /// Reads what is whole in a volume, from the first such record at or after `index` on.
-    fn first_from(&self, volume: &Volume, index: Index) -> Result<Option<Reader>> {
-        let tolerate = DamagePolicy::Tolerate;
-        let (repository, number) = (self.repository, volume.number);
-        let setup = volume_reader(self.options, repository, number, Index(0), tolerate);
-        let log = match Log::open(setup) {
-            Ok((log, _)) => log,
-            Err(Error::NotAStore { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if log.last_index() < index {
-            return Ok(None);
-        }
-        let mut reader = log.read_from(index)?;
-        let peeked = reader.next()?;
-        let era = volume.content.lineage.newest();
-        Ok(peeked.is_some().then_some(Reader {
-            reader,
-            peeked,
-            era,
-        }))
-    }
-
-    /// Nobody has record `next`: refuses to end before it if the archive goes on beyond it with records that
-    /// are wanted, and notes what it may have been in.
-    fn end_before(&mut self, next: Index, damaged: Vec<(u64, Error)>) -> Result<()> {
-        let mut found: Option<Record> = None;
-        for volume in &self.volumes {
-            let is_damaged = damaged.iter().any(|(number, _)| *number == volume.number);
-            if volume.content.first <= next && !is_damaged {
-                continue;
-            }
-            let Some(Reader { peeked, era, .. }) = self.first_from(volume, next.next())? else {
-                continue;
-            };
-            let is_first = |record: &Record| {
-                let first = found.as_ref();
-                first.is_none_or(|first| record.index < first.index)
-            };
-            let of_lineage = peeked.filter(|record| self.lineage.holds(era, record.index));
-            if let Some(record) = of_lineage.filter(is_first) {
-                found = Some(record);
-            }
-        }
-        if let Some(record) = found
-            && self.note_known(record.index, record.time_us)
-        {
-            let gap = Error::ArchiveGap {
-                path: self.repository.dir().to_owned(),
-                from: next,
-                to: Index(record.index.0.saturating_sub(1)),
-            };
-            let mut damaged = damaged.into_iter();
-            return Err(damaged.next().map_or(gap, |(_, error)| error));
-        }
-        for (number, why) in damaged {
-            // What it held is unknown, and nothing after it is.
-            self.missed_unread = true;
-            self.skip(number, self.repository.volume_dir(number), why);
-        }
-        Ok(())
-    }
-
     fn finish(mut self) -> RestoreReport {
         self.report.reached = match self.point {
             RestorePoint::Index(index) => self.report.index == index,
@@ -511,23 +377,6 @@ impl<'a> Restore<'a> {
             }
         };
         self.report
-    }
-}
-
-/// A volume that is being read.
-struct Reader {
-    reader: LogReader,
-    /// What was read in advance.
-    peeked: Option<Record>,
-    era: u128,
-}
-
-impl Reader {
-    fn next(&mut self) -> Result<Option<Record>> {
-        match self.peeked.take() {
-            Some(record) => Ok(Some(record)),
-            None => self.reader.next(),
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::types::{Durability, Index, LogFileMeta, LogNumber, Lsn, StreamId};
 use crate::vfs::File;
 use crate::wal::Append;
 use crate::wal::create::create_file;
-use crate::wal::format::{RecordKind, UNIT_BYTES, is_plausible, record_bytes, round_up};
+use crate::wal::format::{RecordKind, UNIT_BYTES, is_plausible, record_bytes};
 use crate::wal::identify::{Job, identify_anew};
 use crate::wal::judge::end_payload;
 use crate::wal::names;
@@ -489,33 +489,6 @@ impl Log {
         }
         let durable = self.durable.load(Ordering::Acquire);
         self.settled.fetch_max(durable, Ordering::AcqRel);
-        Ok(())
-    }
-
-    /// As [`Log::close`], and gives back the room that was taken for records to come in the last file. (In
-    /// a store's own log it isn't worth it: the next writer makes that log's room anew at once.)
-    ///
-    /// # Errors
-    /// As [`Log::close`]. That room can't be given back is none.
-    pub(crate) fn close_and_trim(&self) -> Result<()> {
-        let last = {
-            let writer = self.writer.lock();
-            let active = writer.active.as_ref();
-            active.map(|active| {
-                let (file, sidecar) = (Arc::clone(&active.file), Arc::clone(&active.identifiers));
-                (active.meta.clone(), file, sidecar)
-            })
-        };
-        self.close()?;
-        let Some((meta, file, sidecar)) = last else {
-            return Ok(());
-        };
-        let end = self.end_lsn().0.checked_sub(meta.first_lsn.0);
-        if let Some(end) = end.filter(|end| *end <= meta.capacity) {
-            // After the end marker nothing counts.
-            let _ = file.set_len(round_up(end));
-            let _ = sidecar.trim();
-        }
         Ok(())
     }
 }

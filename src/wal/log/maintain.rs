@@ -9,7 +9,7 @@ use super::{Log, View, ViewFile, Writer};
 use crate::error::{Error, Result};
 use crate::types::{Durability, Index, LogNumber, Lsn, StreamId, Term};
 use crate::wal::Append;
-use crate::wal::format::{RecordKind, UNIT_BYTES};
+use crate::wal::format::{RecordKind, UNIT_BYTES, round_up};
 use crate::wal::identify::{Job, StepError};
 use crate::wal::names;
 use crate::wal::options::LogAccess;
@@ -281,6 +281,33 @@ impl Log {
             }
         }
         sync()
+    }
+
+    /// As [`Log::close`], and gives back the room that was taken for records to come in the last file. (In
+    /// a store's own log it isn't worth it: the next writer makes that log's room anew at once.)
+    ///
+    /// # Errors
+    /// As [`Log::close`]. That room can't be given back is none.
+    pub(crate) fn close_and_trim(&self) -> Result<()> {
+        let last = {
+            let writer = self.writer.lock();
+            let active = writer.active.as_ref();
+            active.map(|active| {
+                let (file, sidecar) = (Arc::clone(&active.file), Arc::clone(&active.identifiers));
+                (active.meta.clone(), file, sidecar)
+            })
+        };
+        self.close()?;
+        let Some((meta, file, sidecar)) = last else {
+            return Ok(());
+        };
+        let end = self.end_lsn().0.checked_sub(meta.first_lsn.0);
+        if let Some(end) = end.filter(|end| *end <= meta.capacity) {
+            // After the end marker nothing counts.
+            let _ = file.set_len(round_up(end));
+            let _ = sidecar.trim();
+        }
+        Ok(())
     }
 }
 
