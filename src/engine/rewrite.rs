@@ -14,7 +14,7 @@ use crate::engine::views::Boundaries;
 use crate::error::Result;
 use crate::operator::MergeOperator;
 use crate::types::{
-    Entry, EntryKind, Fragment, Index, RangeDelete, RangeDeletes, Version, expires_us,
+    Entry, EntryKind, Fragment, Index, RangeDelete, RangeDeletes, VALUE_BYTES_MAX, Version, expires_us,
 };
 
 /// The boundary that a version is at or below, or, if it is above all, its index.
@@ -30,6 +30,8 @@ struct Chain {
     key: Vec<u8>,
     /// Newest first.
     operands: Vec<(Version, Bytes)>,
+    /// Their lengths together.
+    bytes: usize,
 }
 
 /// What is below a chain.
@@ -48,6 +50,7 @@ pub(crate) struct Rewrite {
     /// The range deletions of all inputs.
     ranges: RangeDeletes,
     operator: Option<Arc<dyn MergeOperator>>,
+    value_bytes_max: usize,
     key: Vec<u8>,
     /// The stripe of the version of `key` seen last.
     last: Option<Stripe>,
@@ -68,6 +71,7 @@ impl Rewrite {
             bottom,
             ranges,
             operator,
+            value_bytes_max: VALUE_BYTES_MAX,
             key: Vec::new(),
             last: None,
             hidden: false,
@@ -104,10 +108,7 @@ impl Rewrite {
         let is_expired = entry.kind == EntryKind::Expiring
             && expires_us(entry.value).is_some_and(|us| us <= self.boundaries.time_us);
         match entry.kind {
-            EntryKind::Merge if self.operator.is_some() => {
-                self.push(entry);
-                return Ok(());
-            }
+            EntryKind::Merge if self.operator.is_some() => return self.push(entry, write),
             EntryKind::Merge => return write(*entry),
             _ => self.hidden = true,
         }
@@ -205,13 +206,24 @@ impl Rewrite {
         next_newer.is_some_and(|version| self.stripe(*version) == stripe)
     }
 
-    fn push(&mut self, entry: &Entry<'_>) {
+    /// Adds a merge to the chain. One that would hold more than a value can is ended before: so much is in
+    /// memory at once.
+    fn push(
+        &mut self,
+        entry: &Entry<'_>,
+        write: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if self.chain.bytes + entry.value.len() > self.value_bytes_max {
+            self.end_chain(Below::Unknown, write)?;
+        }
         if self.chain.operands.is_empty() {
             self.chain.key.clear();
             self.chain.key.extend_from_slice(entry.key);
         }
         let operand = Bytes::copy_from_slice(entry.value);
+        self.chain.bytes += operand.len();
         self.chain.operands.push((entry.version, operand));
+        Ok(())
     }
 
     /// Writes the chain as little as can be. Returns whether what is below it is now part of it.
@@ -247,6 +259,8 @@ impl Rewrite {
                 Below::Unknown => None,
             }
         });
+        // Longer than a value can be: a segment takes the parts, and a reader the whole.
+        let folded = folded.filter(|(_, value)| value.len() <= self.value_bytes_max);
         let is_folded = folded.is_some();
         match folded {
             Some((kind, value)) => write(Entry {
@@ -255,7 +269,7 @@ impl Rewrite {
                 kind,
                 value: &value,
             })?,
-            // Also what the operator refuses: the reader is told, and nothing is thrown away.
+            // Also what the operator refuses or makes too long: the reader is told, and nothing is thrown away.
             None => {
                 for (version, operand) in &chain.operands {
                     write(Entry {
@@ -268,6 +282,7 @@ impl Rewrite {
             }
         }
         self.chain.operands.clear();
+        self.chain.bytes = 0;
         Ok(is_folded)
     }
 }

@@ -172,3 +172,24 @@ fn what_an_operator_refuses_is_kept_as_it_is() {
         .collect();
     assert_eq!(kinds, [(9, Merge), (7, Merge), (5, Put)]);
 }
+
+/// A fold longer than a value can be was refused by the segment, and so was every flush from then on.
+#[test]
+fn what_would_be_too_long_stays_in_parts() {
+    let with = |bytes_max, versions: &[(u64, EntryKind)]| {
+        let operator: Option<Arc<dyn MergeOperator>> = Some(Arc::new(Append));
+        let mut rewrite = Rewrite::new(boundaries(&[9], 0), false, RangeDeletes::default(), operator);
+        rewrite.value_bytes_max = bytes_max;
+        let written = rewritten(&mut rewrite, versions);
+        let parts = written
+            .into_iter()
+            .map(|(_, kind, value)| format!("{kind:?} {value}"));
+        parts.collect::<Vec<_>>()
+    };
+    let chain = [(9, Merge), (7, Merge), (5, Merge), (3, Put), (1, Put)];
+    assert_eq!(with(4, &chain), ["Put 3579"]);
+    assert_eq!(with(3, &chain), ["Merge 9", "Merge 7", "Merge 5", "Put 3"]);
+    assert_eq!(with(2, &chain), ["Merge 79", "Put 35"]);
+    assert_eq!(with(2, &chain[..3]), ["Merge 79", "Merge 5"]);
+    assert_eq!(with(1, &chain[..3]), ["Merge 9", "Merge 7", "Merge 5"]);
+}
