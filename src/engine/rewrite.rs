@@ -14,7 +14,7 @@ use crate::engine::views::Boundaries;
 use crate::error::Result;
 use crate::operator::MergeOperator;
 use crate::types::{
-    Entry, EntryKind, Fragment, Index, RangeDelete, RangeDeletes, VALUE_BYTES_MAX, Version, expires_us,
+    Entry, EntryKind, Index, RangeDelete, RangeDeletes, Steps, VALUE_BYTES_MAX, Version, expires_us,
 };
 
 /// The boundary that a version is at or below, or, if it is above all, its index.
@@ -48,7 +48,9 @@ pub(crate) struct Rewrite {
     /// work.
     bottom: bool,
     /// The range deletions of all inputs.
-    ranges: RangeDeletes,
+    ranges: Arc<RangeDeletes>,
+    /// Those that are still needed: of each stripe, the newest one first, the newest over each key.
+    needed: Vec<Steps>,
     operator: Option<Arc<dyn MergeOperator>>,
     value_bytes_max: usize,
     key: Vec<u8>,
@@ -63,10 +65,11 @@ impl Rewrite {
     pub(crate) fn new(
         boundaries: Boundaries,
         bottom: bool,
-        ranges: RangeDeletes,
+        ranges: Arc<RangeDeletes>,
         operator: Option<Arc<dyn MergeOperator>>,
     ) -> Self {
         Self {
+            needed: needed(&boundaries, bottom, &ranges),
             boundaries,
             bottom,
             ranges,
@@ -158,52 +161,34 @@ impl Rewrite {
         Ok(())
     }
 
-    /// The range deletions that are still needed, of the keys from `lower` on and below `upper`.
+    /// The range deletions that are still needed, of the keys from `lower` on and below `upper`, by their
+    /// first keys. O(log n) a stripe, and what comes out.
     pub(crate) fn range_deletes(
         &self,
         lower: Option<&Bytes>,
         upper: Option<&Bytes>,
     ) -> Vec<RangeDelete> {
-        let needed = self.ranges.fragments().iter().map(|fragment| Fragment {
-            versions: self.needed(&fragment.versions),
-            ..fragment.clone()
-        });
-        let needed = RangeDeletes::of_fragments(needed);
-        needed.within(lower, upper).collect()
-    }
-
-    fn needed(&self, versions: &[Version]) -> Vec<Version> {
-        let mut last = None;
-        let mut needed = versions.to_vec();
-        needed.retain(|version| {
-            let stripe = self.stripe(*version);
-            let is_newest = last.replace(stripe) != Some(stripe);
-            is_newest && !(self.bottom && stripe == Stripe::Below(0))
-        });
-        needed
+        let stripes = self.needed.iter();
+        let mut all: Vec<_> = stripes
+            .flat_map(|steps| steps.within(lower, upper))
+            .collect();
+        all.sort_by(|a, b| a.from.cmp(&b.from));
+        all
     }
 
     fn stripe(&self, version: Version) -> Stripe {
-        let indexes = &self.boundaries.indexes;
-        let at = indexes.partition_point(|boundary| *boundary < version.index);
-        if at < indexes.len() {
-            Stripe::Below(at)
-        } else {
-            Stripe::Record(version.index)
-        }
+        stripe(&self.boundaries, version)
     }
 
     /// Whether a range deletion in the entry's stripe hides it.
     fn is_deleted(&self, entry: &Entry<'_>, stripe: Stripe) -> bool {
-        if self.ranges.is_empty() {
-            return false;
-        }
-        let fragment = self.ranges.at(entry.key);
-        let next_newer = fragment.and_then(|fragment| {
-            let newer = fragment.versions.partition_point(|v| *v > entry.version);
-            fragment.versions.get(newer.checked_sub(1)?)
-        });
-        next_newer.is_some_and(|version| self.stripe(*version) == stripe)
+        let newest = match stripe {
+            Stripe::Below(at) => self.boundaries.indexes.get(at).copied(),
+            Stripe::Record(index) => Some(index),
+        };
+        let newest = newest.map_or(entry.version, Version::newest_at);
+        let deleted = self.ranges.newest(entry.key, newest);
+        deleted.is_some_and(|deleted| deleted > entry.version)
     }
 
     /// Adds a merge to the chain. One that would hold more than a value can is ended before: so much is in
@@ -285,6 +270,30 @@ impl Rewrite {
         self.chain.bytes = 0;
         Ok(is_folded)
     }
+}
+
+fn stripe(boundaries: &Boundaries, version: Version) -> Stripe {
+    let indexes = &boundaries.indexes;
+    let at = indexes.partition_point(|boundary| *boundary < version.index);
+    if at < indexes.len() {
+        Stripe::Below(at)
+    } else {
+        Stripe::Record(version.index)
+    }
+}
+
+fn needed(boundaries: &Boundaries, bottom: bool, ranges: &RangeDeletes) -> Vec<Steps> {
+    let of = |one: &RangeDelete| stripe(boundaries, one.version);
+    let all = ranges.all();
+    let stripes = all.chunk_by(|one, next| of(one) == of(next)).rev();
+    let kept = stripes.filter(|stripe| {
+        let is_done = bottom
+            && stripe
+                .first()
+                .is_some_and(|one| of(one) == Stripe::Below(0));
+        !is_done
+    });
+    kept.map(|stripe| Steps::of(stripe).0).collect()
 }
 
 #[cfg(test)]

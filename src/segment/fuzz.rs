@@ -19,9 +19,7 @@ use super::{
 use crate::cursor::Cursor;
 use crate::error::{Damage, Error, Result};
 use crate::testing::{Input, MemoryVfs, edit_file};
-use crate::types::{
-    Codec, FileId, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber, StoreId, Version,
-};
+use crate::types::{Codec, FileId, KeyspaceId, SegmentMeta, SegmentNumber, StoreId, Version};
 use crate::vfs::Vfs;
 
 const STORE: StoreId = StoreId(0x5704e);
@@ -69,8 +67,7 @@ fn build(disk: &MemoryVfs, options: SegmentOptions, rows: &Rows) -> SegmentMeta 
         let added = builder.add(row.entry());
         added.expect("an entry in order is taken");
     }
-    let ranges = RangeDeletes::new(rows.ranges().iter().cloned());
-    builder.set_range_deletes(ranges.within(None, None).collect());
+    builder.set_range_deletes(rows.ranges().to_vec());
     builder
         .finish()
         .expect("a segment with an entry is finished")
@@ -144,8 +141,8 @@ fn damaged(input: &mut Input<'_>) {
 /// What an open segment says of range deletions was read when it was opened, and is right.
 fn check_ranges(segment: &Arc<Segment>, rows: &Rows) {
     let ranges = segment.range_deletes();
-    let cut = ranges.fragments().iter().map(|f| f.versions.len() as u64);
-    assert_eq!(segment.meta().range_deletes, cut.sum::<u64>());
+    let count = rows.ranges().len() as u64;
+    assert_eq!(segment.meta().range_deletes, count);
     let bounds = rows.ranges().iter();
     let bounds = bounds
         .flat_map(|r| [Some(&r.from), r.to.as_ref()])

@@ -56,3 +56,33 @@ fn a_fold_that_is_too_long_stays_in_parts() {
     assert_eq!(db.range(..).unwrap().count(), 2);
     db.close().unwrap();
 }
+
+/// Range deletions in range deletions took n² of memory of which nothing was counted, so that no flush
+/// made an end of it.
+#[test]
+fn range_deletions_count_towards_the_write_buffer() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Options::new(folder.path())
+        .durability(Durability::Buffered)
+        .write_buffer_bytes(512 << 10)
+        .open()
+        .unwrap();
+    for n in 0..1_000_u32 {
+        let (from, to) = (format!("{n:08}"), format!("{:08}", 10_000 - n));
+        db.put(&from, "value").unwrap();
+        db.delete_range(from.as_str()..to.as_str()).unwrap();
+        if n % 100 == 0 {
+            assert_eq!(db.get(&from).unwrap(), None);
+            db.put(&to, "value").unwrap();
+            assert_eq!(db.range(from..).unwrap().count() as u32, 1 + n / 100);
+        }
+    }
+    for _ in 0..500 {
+        let keyspace = &db.statistics().keyspaces[0];
+        if keyspace.level_segments.iter().sum::<usize>() > 0 {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    panic!("{:?}", db.statistics());
+}
