@@ -19,7 +19,9 @@ use super::{
 use crate::cursor::Cursor;
 use crate::error::{Damage, Error, Result};
 use crate::testing::{Input, MemoryVfs, edit_file};
-use crate::types::{Codec, FileId, KeyspaceId, SegmentMeta, SegmentNumber, StoreId, Version};
+use crate::types::{
+    Codec, FileId, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber, StoreId, Version,
+};
 use crate::vfs::Vfs;
 
 const STORE: StoreId = StoreId(0x5704e);
@@ -67,7 +69,7 @@ fn build(disk: &MemoryVfs, options: SegmentOptions, rows: &Rows) -> SegmentMeta 
         let added = builder.add(row.entry());
         added.expect("an entry in order is taken");
     }
-    builder.set_range_deletes(rows.ranges().to_vec());
+    builder.set_range_deletes(RangeDeletes::new(rows.ranges().iter().cloned()).all());
     builder
         .finish()
         .expect("a segment with an entry is finished")
@@ -141,8 +143,8 @@ fn damaged(input: &mut Input<'_>) {
 /// What an open segment says of range deletions was read when it was opened, and is right.
 fn check_ranges(segment: &Arc<Segment>, rows: &Rows) {
     let ranges = segment.range_deletes();
-    let count = rows.ranges().len() as u64;
-    assert_eq!(segment.meta().range_deletes, count);
+    let written = RangeDeletes::new(rows.ranges().iter().cloned()).all();
+    assert_eq!(segment.meta().range_deletes, written.len() as u64);
     let bounds = rows.ranges().iter();
     let bounds = bounds
         .flat_map(|r| [Some(&r.from), r.to.as_ref()])
