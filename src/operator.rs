@@ -94,7 +94,10 @@ impl MergeOperator for Append {
         value: Option<&[u8]>,
         operands: &[Bytes],
     ) -> Result<Vec<u8>, String> {
-        let mut whole = value.unwrap_or_default().to_vec();
+        let value = value.unwrap_or_default();
+        let bytes = operands.iter().map(Bytes::len).sum::<usize>();
+        let mut whole = Vec::with_capacity(value.len() + bytes);
+        whole.extend_from_slice(value);
         operands
             .iter()
             .for_each(|operand| whole.extend_from_slice(operand));

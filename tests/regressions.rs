@@ -7,6 +7,8 @@
     reason = "a test"
 )]
 
+#[path = "regressions/ranges.rs"]
+mod ranges;
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

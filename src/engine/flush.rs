@@ -19,9 +19,7 @@ use crate::manifest::Change;
 use crate::memtable::Memtable;
 use crate::options::Background;
 use crate::segment::{Segment, SegmentBuilder, SegmentOptions, SegmentSetup};
-use crate::types::{
-    Compression, FileId, Index, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber, Term,
-};
+use crate::types::{Compression, FileId, Index, KeyspaceId, SegmentMeta, SegmentNumber, Term};
 
 /// Generations that may wait for their flush before writers wait too.
 const GENERATIONS_MAX: usize = 2;
@@ -237,8 +235,7 @@ impl Engine {
     }
 
     fn build_segment(&self, tree: &Tree, table: &Arc<Memtable>) -> Result<Option<SegmentMeta>> {
-        let ranges = table.range_deletes();
-        let ranges = ranges.map_or_else(RangeDeletes::default, |ranges| ranges.as_ref().clone());
+        let ranges = table.range_deletes().unwrap_or_default();
         let operator = tree.values.operator().ok().cloned();
         let mut rewrite = Rewrite::new(self.views.boundaries(), false, ranges, operator);
         let mut builder = self.new_builder(tree, 0)?;

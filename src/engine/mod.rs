@@ -16,6 +16,7 @@ mod feed;
 mod flush;
 mod folder;
 mod follow;
+mod hiding;
 mod jobs;
 mod load;
 mod merge;
