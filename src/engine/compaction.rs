@@ -178,6 +178,7 @@ impl Engine {
             added: added.iter().map(|s| (level, s.meta().clone())).collect(),
             covered: None,
         };
+        self.calls.check()?;
         manifest.apply(&[replaced, Change::Activity(self.activity().encode())])?;
         task.tree.change(|state| {
             state.remove_segments(&removed);

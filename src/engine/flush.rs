@@ -164,9 +164,12 @@ impl Engine {
 
     /// Flushes everything written before the call, in the calling thread.
     pub(crate) fn flush(&self) -> Result<()> {
+        let _call = self.calls.enter()?;
         self.check_writable()?;
         self.freeze(&mut self.commit.lock());
-        while self.step_flush()? {}
+        while self.step_flush()? {
+            self.calls.check()?;
+        }
         Ok(())
     }
 
@@ -391,6 +394,8 @@ impl Engine {
                 covered,
             });
         }
+        // The folder may be somebody else's by now, but for this lock and the wait of whoever closes.
+        self.calls.check()?;
         manifest.apply(&changes)?;
         for (tree, table) in &generation.tables {
             tree.change(|state| {

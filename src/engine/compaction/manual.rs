@@ -31,6 +31,7 @@ impl Engine {
         lower: &[u8],
         upper: Option<&[u8]>,
     ) -> Result<()> {
+        let _call = self.calls.enter()?;
         self.flush()?;
         let request = Request {
             tree,

@@ -1,0 +1,170 @@
+//! How a store is let go, and what its jobs do when something fails or nobody writes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kintsu::environment::Entropy;
+use kintsu::testing::{Fault, FaultKind, OperationKind};
+use kintsu::{Background, Bytes, Db, Durability, Error, Job, KeyspaceOptions, MergeOperator};
+use kintsu::{Options, WriteBatch};
+use parking_lot::Mutex;
+
+use super::support::store::Machine;
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// Randomness that calls a hook when a thread of a given name asks for some, once: a place inside the store's
+/// own work, as it begins a segment.
+#[derive(Clone)]
+struct Hooked {
+    entropy: Arc<dyn Entropy>,
+    hook: Arc<Mutex<Option<(String, Hook)>>>,
+}
+
+impl std::fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooked")
+    }
+}
+
+impl Hooked {
+    fn new(machine: &Machine) -> Self {
+        Self {
+            entropy: machine.entropy.clone(),
+            hook: Arc::default(),
+        }
+    }
+
+    fn arm(&self, thread: &str, hook: impl FnOnce() + Send + 'static) {
+        *self.hook.lock() = Some((thread.to_owned(), Box::new(hook)));
+    }
+
+    fn options(&self, machine: &Machine) -> Options {
+        machine.options().entropy(Arc::new(self.clone()))
+    }
+}
+
+impl Entropy for Hooked {
+    fn next_u64(&self) -> u64 {
+        let mut armed = self.hook.lock();
+        let name = std::thread::current().name().map(str::to_owned);
+        let is_asked = armed.as_ref().map(|(thread, _)| thread) == name.as_ref();
+        let hook = if is_asked { armed.take() } else { None };
+        drop(armed);
+        if let Some((_, hook)) = hook {
+            hook();
+        }
+        self.entropy.next_u64()
+    }
+}
+
+/// Waits until something is so that the store's own threads bring about.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..2_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    panic!("in vain: {what}");
+}
+
+fn segments(machine: &Machine) -> Vec<String> {
+    let names = machine.files().into_iter().map(|(name, _)| name);
+    names.filter(|name| name.contains("segment")).collect()
+}
+
+/// The lock was given up while a call in another thread was still at work: it went on to publish in a folder
+/// that somebody else may have opened since.
+#[test]
+fn a_store_is_not_let_go_under_a_call_at_work() {
+    type Call = fn(&Db) -> Result<(), Error>;
+    let calls: [(&str, Call); 4] = [
+        ("compact_range", |db| db.compact_range(..)),
+        ("flush", Db::flush),
+        ("snapshot_to", |db| db.snapshot_to("snapshot").map(drop)),
+        ("backup_to", |db| db.backup_to("backups").map(drop)),
+    ];
+    for (name, call) in calls {
+        let machine = Machine::new(1);
+        let hooked = Hooked::new(&machine);
+        let db = hooked.options(&machine).open().unwrap();
+        for n in 0..4_u8 {
+            db.put("key", vec![n; 900]).unwrap();
+            if n < 3 || name == "compact_range" {
+                db.flush().unwrap();
+            }
+        }
+        let (arrived, begun) = std::sync::mpsc::channel();
+        let other = db.clone();
+        hooked.arm("at-work", move || {
+            arrived.send(()).unwrap();
+            // The flush of the one who closes may have to wait for this one, so it can't always be told.
+            for _ in 0..200 {
+                if matches!(other.get("key"), Err(Error::Closed)) {
+                    break;
+                }
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        });
+        let other = db.clone();
+        let working = std::thread::Builder::new().name("at-work".into());
+        let working = working.spawn(move || call(&other)).unwrap();
+        begun.recv().unwrap();
+        db.close().unwrap();
+        let changes = machine.faults.changes();
+        let outcome = working.join().unwrap();
+        assert_eq!(machine.faults.changes(), changes, "{name}: {outcome:?}");
+        if name == "compact_range" {
+            assert!(matches!(outcome, Err(Error::Closed)), "{outcome:?}");
+        }
+        let db = machine.options().open().unwrap();
+        assert_eq!(db.get("key").unwrap().as_deref(), Some(&[3; 900][..]));
+    }
+}
+
+struct Panicking;
+
+impl MergeOperator for Panicking {
+    fn merge(
+        &self,
+        _key: &[u8],
+        value: Option<&[u8]>,
+        operands: &[Bytes],
+    ) -> Result<Vec<u8>, String> {
+        let mut merged = value.unwrap_or_default().to_vec();
+        operands
+            .iter()
+            .for_each(|operand| merged.extend(checked(operand)));
+        Ok(merged)
+    }
+
+    fn combine(&self, _key: &[u8], operands: &[Bytes]) -> Option<Vec<u8>> {
+        Some(operands.iter().flat_map(checked).copied().collect())
+    }
+}
+
+fn checked(operand: &Bytes) -> &[u8] {
+    assert!(!operand.is_empty(), "nobody merges nothing");
+    operand
+}
+
+/// Of two that closed at the same time one gave up the lock while the other was still at work.
+#[test]
+fn whoever_closes_second_is_told() {
+    let machine = Machine::new(1);
+    let db = machine.options().open().unwrap();
+    let closed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let db = db.clone();
+            scope.spawn(|| match db.close() {
+                Ok(()) => assert!(!closed.swap(true, Ordering::SeqCst)),
+                Err(error) => assert!(matches!(error, Error::Closed), "{error:?}"),
+            });
+        }
+    });
+    assert!(closed.into_inner());
+    machine.options().open().unwrap().close().unwrap();
+}
