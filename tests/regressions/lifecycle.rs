@@ -75,6 +75,49 @@ fn segments(machine: &Machine) -> Vec<String> {
     names.filter(|name| name.contains("segment")).collect()
 }
 
+/// The store that opened the folder next gave its first segment the number of one that a load was still
+/// building. The load's next block went into the published segment, and its end removed the new store's file.
+#[test]
+fn a_load_that_outlives_its_store_touches_nothing_of_the_next() {
+    for is_closed in [true, false] {
+        let machine = Machine::new(1);
+        let db = machine.options().open().unwrap();
+        let mut load = db.bulk_load().unwrap();
+        let mut second = db.bulk_load().unwrap();
+        load.add("a", "1").unwrap();
+        second.add("b", "2").unwrap();
+        match is_closed {
+            true => db.close().unwrap(),
+            false => drop(db),
+        }
+        let unfinished = segments(&machine);
+        let db = machine.options().open().unwrap();
+        db.put("key", "value").unwrap();
+        db.flush().unwrap();
+        let published = segments(&machine);
+        for name in published.iter().filter(|name| name.ends_with(".segment")) {
+            assert!(
+                !unfinished.contains(&format!("{name}.tmp")),
+                "{published:?}"
+            );
+        }
+        let before = machine.faults.changes();
+        for n in 0..100 {
+            let added = load.add(format!("b{n:05}"), vec![n; 1000]);
+            assert!(matches!(added, Err(Error::Closed)), "{added:?}");
+        }
+        let committed = second.commit();
+        assert!(matches!(committed, Err(Error::Closed)), "{committed:?}");
+        drop(load);
+        assert_eq!(machine.faults.changes(), before);
+        while db.step(Job::Reclaim).unwrap() {}
+        db.close().unwrap();
+        let db = machine.options().open().unwrap();
+        assert_eq!(db.get("key").unwrap().as_deref(), Some(&b"value"[..]));
+        assert_eq!(segments(&machine).len(), 1, "{:?}", segments(&machine));
+    }
+}
+
 /// The lock was given up while a call in another thread was still at work: it went on to publish in a folder
 /// that somebody else may have opened since.
 #[test]
