@@ -111,7 +111,9 @@ impl Engine {
                     break;
                 }
             } else {
-                self.signals.wait_for_room(blocked)?;
+                // Nothing is flushed any more if the store is latched: not to be waited for, then.
+                let waits = || blocked() && self.latched().is_none();
+                self.signals.wait_for_room(waits)?;
             }
         }
         let taken = self.clock.elapsed().saturating_sub(begun);
@@ -191,7 +193,7 @@ impl Engine {
             self.discard(built.iter().map(|(_, meta)| meta));
         }
         self.update_pressure();
-        self.signals.finished(&outcome);
+        self.signals.flushed(&outcome);
         outcome?;
         self.signals.wake(Job::Compact);
         self.signals.wake(Job::Backup);

@@ -43,7 +43,7 @@ impl Job {
 }
 
 /// How long a job that failed waits before it looks again without being asked.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct State {
@@ -52,9 +52,11 @@ struct State {
     log: bool,
     backup: bool,
     stop: bool,
-    /// Failures of flush or compaction so far, and the last one.
-    failures: u64,
-    last_failure: Option<Error>,
+    /// Failures of flush so far.
+    flush_failures: u64,
+    /// What the last flush met, and the last compaction, until one succeeds.
+    flush_failure: Option<Error>,
+    compact_failure: Option<Error>,
 }
 
 /// What wakes the threads, and the writers that wait for room.
@@ -99,38 +101,41 @@ impl Signals {
         }
     }
 
-    /// Tells waiting writers that a flush or a compaction has ended.
-    pub(crate) fn finished(&self, outcome: &Result<()>) {
+    /// Tells those who wait that a flush has ended.
+    pub(crate) fn flushed(&self, outcome: &Result<()>) {
         let mut state = self.state.lock();
-        if let Err(error) = outcome {
-            state.failures += 1;
-            state.last_failure = Some(error.clone());
-        } else {
-            state.last_failure = None;
-        }
+        state.flush_failures += u64::from(outcome.is_err());
+        state.flush_failure = outcome.as_ref().err().cloned();
+        self.room.notify_all();
+    }
+
+    /// Tells those who wait that a compaction has ended, and with which failure compaction stands now.
+    pub(crate) fn compacted(&self, failure: Option<Error>) {
+        self.state.lock().compact_failure = failure;
         self.room.notify_all();
     }
 
     /// The failure of the last flush or compaction, until one succeeds.
     pub(crate) fn last_failure(&self) -> Option<Error> {
-        self.state.lock().last_failure.clone()
+        let state = self.state.lock();
+        let failure = state.flush_failure.as_ref();
+        failure.or(state.compact_failure.as_ref()).cloned()
     }
 
-    /// Waits while `blocked`, having asked for the jobs that make room.
+    /// Waits for a flush while `blocked`.
     ///
     /// # Errors
-    /// What a job met when it tried.
+    /// What a flush met when it tried.
     pub(crate) fn wait_for_room(&self, blocked: impl Fn() -> bool) -> Result<()> {
-        let mut before = self.state.lock().failures;
+        let mut before = self.state.lock().flush_failures;
         self.wake(Job::Flush);
-        self.wake(Job::Compact);
         let mut state = self.state.lock();
         while !state.stop && blocked() {
-            if state.failures != before {
-                // If a job has succeeded since, there may be room.
-                match &state.last_failure {
+            if state.flush_failures != before {
+                // If a flush has succeeded since, there may be room.
+                match &state.flush_failure {
                     Some(failure) => return Err(failure.clone()),
-                    None => before = state.failures,
+                    None => before = state.flush_failures,
                 }
             }
             // The time-out is for the latch, which is set without this lock.
@@ -269,15 +274,16 @@ impl Engine {
     }
 
     fn compact_loop(&self) {
-        // Nobody says when the last reader of a superseded segment goes: look again.
-        let held = || !self.garbage.lock().is_empty();
+        // Nobody says when the last reader of a superseded segment goes, or when what failed would succeed:
+        // look again.
+        let held = || !self.garbage.lock().is_empty() || self.has_failed_compactions();
         while self.signals.wait(
             &self.signals.compact,
             |s| &mut s.compact,
             held().then_some(RETRY_AFTER),
         ) {
             loop {
-                // What failed is left for later; others can go on.
+                // What failed is left for a while; others can go on.
                 if let Ok(false) = self.step_compaction() {
                     break;
                 }

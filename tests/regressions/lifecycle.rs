@@ -167,6 +167,51 @@ fn a_store_is_not_let_go_under_a_call_at_work() {
     }
 }
 
+/// A compaction that failed was tried again at once, for ever, and its error went to writers that waited for a
+/// flush.
+#[test]
+fn a_failing_compaction_is_tried_again_after_a_while() {
+    let machine = Machine::new(1);
+    let options = machine.options().background(Background::Threads);
+    let db = options.open().unwrap();
+    let (bad, good) = (
+        db.create_keyspace("bad").unwrap(),
+        db.create_keyspace("good").unwrap(),
+    );
+    bad.put("key", "old").unwrap();
+    db.flush().unwrap();
+    let [segment] = &segments(&machine)[..] else {
+        panic!("{:?}", segments(&machine))
+    };
+    let unreadable = Fault::for_good(1, FaultKind::Io).only(&[OperationKind::Read]);
+    machine.faults.inject(unreadable.on(segment));
+    bad.put("key", "new").unwrap();
+    db.flush().unwrap();
+    wait_until("a failure", || machine.faults.faults_hit() > 0);
+    let compacted = |name: &str| {
+        let statistics = db.statistics();
+        let of = statistics.keyspaces.iter().find(|k| k.name == name);
+        of.unwrap().level_segments[0] < 2
+    };
+    for n in 0..10_u8 {
+        good.put("key", [n]).unwrap();
+        db.flush().unwrap();
+        wait_until("the other tree's compaction", || compacted("good"));
+    }
+    // The store's clock stands still, so it isn't time yet.
+    assert_eq!(machine.faults.faults_hit(), 1);
+    wait_until("the note of it", || {
+        db.statistics().background_failure.is_some()
+    });
+    machine.faults.clear_faults();
+    machine.clock.advance(Duration::from_secs(1));
+    wait_until("another try", || compacted("bad"));
+    wait_until("its success", || {
+        db.statistics().background_failure.is_none()
+    });
+    assert_eq!(bad.get("key").unwrap().as_deref(), Some(&b"new"[..]));
+}
+
 struct Panicking;
 
 impl MergeOperator for Panicking {

@@ -92,7 +92,7 @@ impl Engine {
                 compactions.claim(task)
             };
             match claimed {
-                Some(task) => return self.run_task(&task).map(|()| true),
+                Some(task) => return self.run_task(task).map(|()| true),
                 None => self.signals.wait_for_job(),
             }
         }

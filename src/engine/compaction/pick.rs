@@ -38,9 +38,10 @@ impl Engine {
     pub(super) fn next_task(&self, compactions: &Compactions) -> Option<Task> {
         let keyspaces = self.keyspaces.load();
         let boundaries = self.views.boundaries();
+        let now = self.clock.elapsed();
         let mut best: Option<Pick> = None;
         for tree in keyspaces.trees() {
-            if compactions.failed.contains(&tree.id) || tree.is_dropped() {
+            if compactions.is_waiting(tree, now) || tree.is_dropped() {
                 continue;
             }
             let state = tree.load();
