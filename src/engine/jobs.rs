@@ -1,5 +1,6 @@
 //! The background jobs: each `step` does one piece of work; threads, or a simulation, call it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::operator::panic_message;
 use crate::options::Background;
 
 /// A kind of background work.
@@ -240,17 +242,27 @@ impl Engine {
         let engine = self.clone();
         let thread = Builder::new()
             .name(name.into())
-            .spawn(move || body(&engine))
+            .spawn(move || engine.run_job(body))
             .map_err(|source| Error::io("start a thread for", &self.options.path, source))?;
         self.threads.lock().push(thread);
         Ok(())
+    }
+
+    /// Runs a job's thread. One that panics leaves its work undone for good, so nobody may count on it.
+    fn run_job(&self, body: fn(&Self)) {
+        let ended = catch_unwind(AssertUnwindSafe(|| body(self)));
+        if let Err(panic) = ended {
+            let name = std::thread::current().name().unwrap_or("a job").to_owned();
+            let cause = format!("{name} panicked: {}", panic_message(&*panic)).into();
+            self.latch(&Error::Poisoned { cause });
+        }
     }
 
     /// Stops the threads and waits for them.
     pub(crate) fn stop_threads(&self) {
         self.signals.stop();
         for thread in std::mem::take(&mut *self.threads.lock()) {
-            // A job thread can drop the last handle itself only if it panicked, which it doesn't.
+            // It catches what it panics with.
             let _ = thread.join();
         }
     }

@@ -238,6 +238,64 @@ fn checked(operand: &Bytes) -> &[u8] {
     operand
 }
 
+/// A merge operator that panicked ended the thread that flushes, and nobody was told.
+#[test]
+fn an_operator_that_panics_has_refused_its_operands() {
+    let machine = Machine::new(1);
+    let open = || {
+        let keyspace = KeyspaceOptions::default().merge_operator("panicking");
+        let options = machine.options().merge_operator("panicking", Panicking);
+        options.default_keyspace(keyspace).open().unwrap()
+    };
+    let db = open();
+    for value in ["", "", "a"] {
+        db.merge("bad", value).unwrap();
+        db.merge("good", "b").unwrap();
+    }
+    for _ in 0..2 {
+        db.flush().unwrap();
+        db.compact_range(..).unwrap();
+        let read = db.get("bad");
+        assert!(
+            matches!(&read, Err(Error::MergeFailed { why, .. }) if why.contains("panicked")),
+            "{read:?}"
+        );
+        assert_eq!(db.get("good").unwrap().as_deref(), Some(&b"bbb"[..]));
+        db.put("other", "value").unwrap();
+    }
+    db.close().unwrap();
+    // Nothing was thrown away: once it is put right there is a value.
+    let db = open();
+    assert!(db.get("bad").is_err());
+    db.put("bad", "c").unwrap();
+    db.merge("bad", "d").unwrap();
+    assert_eq!(db.get("bad").unwrap().as_deref(), Some(&b"cd"[..]));
+}
+
+/// When the thread that flushes was gone, writers waited for it for ever.
+#[test]
+fn a_job_that_panics_latches_the_store() {
+    let machine = Machine::new(1);
+    let hooked = Hooked::new(&machine);
+    let options = hooked.options(&machine).background(Background::Threads);
+    let db = options.open().unwrap();
+    hooked.arm("kintsu-flush", || panic!("as the test wants it"));
+    let write = |n: u32| {
+        let mut batch = WriteBatch::new();
+        batch.put(n.to_be_bytes(), vec![7; 1000]);
+        db.write_with(batch, Durability::Buffered)
+    };
+    let failed = (0..10_000).find_map(|n| write(n).err());
+    assert!(
+        matches!(&failed, Some(Error::Poisoned { cause }) if cause.contains("as the test wants it")),
+        "{failed:?}"
+    );
+    assert!(db.get(0_u32.to_be_bytes()).unwrap().is_some());
+    assert!(matches!(db.close(), Err(Error::Poisoned { .. })));
+    let db = machine.options().open().unwrap();
+    assert_eq!(db.recovery_report().damage, []);
+}
+
 /// Of two that closed at the same time one gave up the lock while the other was still at work.
 #[test]
 fn whoever_closes_second_is_told() {
