@@ -15,7 +15,7 @@ use crate::engine::jobs::Job;
 use crate::engine::rewrite::Rewrite;
 use crate::engine::tree::{Frozen, LEVELS_MAX, Tree};
 use crate::error::{Error, Result};
-use crate::manifest::Change;
+use crate::manifest::{Change, ManifestState};
 use crate::memtable::Memtable;
 use crate::options::Background;
 use crate::segment::{Segment, SegmentBuilder, SegmentOptions, SegmentSetup};
@@ -70,6 +70,27 @@ impl Generation {
                 .collect(),
             catalog,
         }
+    }
+}
+
+impl Generation {
+    /// Whether a tree is gone at its end.
+    fn drops(&self, tree: &Tree) -> bool {
+        let is_drop = |change: &Change| matches!(change, Change::KeyspaceDropped { id, .. } if *id == tree.id);
+        self.catalog.iter().any(is_drop)
+    }
+
+    /// The keyspaces that there are at its end, by what the manifest says of its beginning.
+    fn known_at_its_end(&self, state: &ManifestState) -> Vec<KeyspaceId> {
+        let mut known: Vec<KeyspaceId> = state.keyspaces.keys().copied().collect();
+        for change in &self.catalog {
+            match change {
+                Change::KeyspaceCreated { id, .. } => known.push(*id),
+                Change::KeyspaceDropped { id, .. } => known.retain(|k| k != id),
+                _ => {}
+            }
+        }
+        known
     }
 }
 
@@ -222,7 +243,9 @@ impl Engine {
             let Frozen::Memtable(table) = table else {
                 continue;
             };
-            if tree.is_dropped() || table.is_empty() {
+            // One that a later generation drops is still there in between: whoever copies the store then must
+            // find all of it.
+            if generation.drops(tree) || table.is_empty() {
                 continue;
             }
             if let Some(meta) = self.build_segment(tree, table)? {
@@ -357,10 +380,11 @@ impl Engine {
             .iter()
             .map(|(tree, segment)| (tree.clone(), 0, segment.clone()))
             .collect();
+        let mut needless = Vec::new();
         for (tree, table) in &generation.tables {
             if let Frozen::Loaded(segments) = table {
-                if tree.is_dropped() {
-                    self.garbage.lock().extend(segments.iter().cloned());
+                if generation.drops(tree) {
+                    needless.extend(segments.iter().cloned());
                     continue;
                 }
                 let level = self.level_for(&compactions, tree, segments);
@@ -370,14 +394,7 @@ impl Engine {
         }
         let mut manifest = self.manifest.lock();
         let mut changes = generation.catalog.clone();
-        let mut known: Vec<KeyspaceId> = manifest.state().keyspaces.keys().copied().collect();
-        for change in &generation.catalog {
-            match change {
-                Change::KeyspaceCreated { id, .. } => known.push(*id),
-                Change::KeyspaceDropped { id, .. } => known.retain(|k| k != id),
-                _ => {}
-            }
-        }
+        let known = generation.known_at_its_end(manifest.state());
         let next = self.next_segment.load(Ordering::Relaxed);
         changes.push(Change::NextSegment(SegmentNumber(next)));
         changes.push(Change::CoveredTime(generation.covered_time_us));
@@ -410,6 +427,7 @@ impl Engine {
         }
         drop(manifest);
         drop(compactions);
+        self.garbage.lock().extend(needless);
         self.note_flushed(generation);
         self.generations.lock().pop_front();
         self.release_dropped(generation.covered);

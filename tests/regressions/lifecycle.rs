@@ -296,6 +296,81 @@ fn a_job_that_panics_latches_the_store() {
     assert_eq!(db.recovery_report().damage, []);
 }
 
+/// A copy was made between a keyspace's last writes and its end, while the flush for it was under way. It had
+/// the keyspace, without those writes.
+#[test]
+fn a_copy_beside_the_end_of_a_keyspace_has_all_of_it_or_nothing() {
+    let machine = Machine::new(1);
+    let hooked = Hooked::new(&machine);
+    let db = hooked.options(&machine).open().unwrap();
+    let keyspace = db.create_keyspace("dropped").unwrap();
+    keyspace.put("flushed", "value").unwrap();
+    db.flush().unwrap();
+    keyspace.put("key", "value").unwrap();
+    let mut load = keyspace.bulk_load().unwrap();
+    load.add("loaded", "value").unwrap();
+    load.commit().unwrap();
+    keyspace.put("later", "value").unwrap();
+    // Its segment is built first.
+    db.put("key", "value").unwrap();
+    let other = db.clone();
+    let here = std::thread::current().name().unwrap().to_owned();
+    hooked.arm(&here, move || other.drop_keyspace("dropped").unwrap());
+    db.snapshot_to("copy").unwrap();
+    assert!(matches!(
+        db.keyspace("dropped"),
+        Err(Error::KeyspaceNotFound { .. })
+    ));
+    let copy = machine.options_at("copy").open().unwrap();
+    let keys = copy.keyspace("dropped").unwrap().range(..).unwrap();
+    let keys: Vec<_> = keys.map(|item| item.unwrap().0).collect();
+    assert_eq!(keys, ["flushed", "key", "later", "loaded"]);
+    // And the space is given back all the same.
+    drop(keyspace);
+    while db.step(Job::Flush).unwrap() {}
+    while db.step(Job::Compact).unwrap() {}
+    while db.step(Job::Reclaim).unwrap() {}
+    assert_eq!(segments(&machine).len(), 1, "{:?}", segments(&machine));
+}
+
+/// What had been loaded into a keyspace that was dropped since was counted as garbage once for each flush that
+/// met a full disk, and then held by its own count for ever.
+#[test]
+fn a_dropped_keyspaces_load_is_removed_after_a_full_disk() {
+    let machine = Machine::new(1);
+    let db = machine.options().open().unwrap();
+    let mut refused = 0;
+    for round in 0..2_000 {
+        let keyspace = db.create_keyspace("dropped").unwrap();
+        db.flush().unwrap();
+        if refused % 2 == 1 {
+            db.create_keyspace(&format!("{round}")).unwrap();
+            db.flush().unwrap();
+        }
+        let mut load = keyspace.bulk_load().unwrap();
+        load.add("loaded", "value").unwrap();
+        load.commit().unwrap();
+        drop(keyspace);
+        db.drop_keyspace("dropped").unwrap();
+        // The manifest needs room only now and then, for a new generation, and then for any of the edits.
+        let full = Fault::for_good(1, FaultKind::NoSpace).only(&[OperationKind::Create]);
+        machine.faults.inject(full.on("manifest"));
+        if let Err(error) = db.flush() {
+            assert!(matches!(error, Error::NoSpace { .. }), "{round}: {error:?}");
+            assert!(db.flush().is_err());
+            refused += 1;
+        }
+        machine.faults.clear_faults();
+        db.flush().unwrap();
+        while db.step(Job::Reclaim).unwrap() {}
+        assert_eq!(segments(&machine), [""; 0], "{round}");
+        if refused == 6 {
+            return;
+        }
+    }
+    panic!("refused {refused} times");
+}
+
 /// Of two that closed at the same time one gave up the lock while the other was still at work.
 #[test]
 fn whoever_closes_second_is_told() {
