@@ -20,7 +20,7 @@ use crate::options::Background;
 use crate::segment::Segment;
 use crate::types::{Index, KeyspaceId, SegmentMeta, SegmentNumber};
 
-use self::task::Task;
+use self::task::{Task, is_read_whole};
 
 /// What those who compact know of one another.
 #[derive(Debug, Default)]
@@ -197,6 +197,8 @@ impl Engine {
     }
 
     fn compact_into(&self, task: &Task, built: &mut Vec<SegmentMeta>) -> Result<()> {
+        // As they are before the merge: what it must keep can only have become less since.
+        let boundaries = self.views.boundaries();
         self.merge_segments(task, built)?;
         let (read, written) = (
             task.inputs().map(|s| s.meta().bytes).sum(),
@@ -211,8 +213,9 @@ impl Engine {
             .map(|meta| Ok(Arc::new(self.open_segment(meta)?)))
             .collect::<Result<Vec<_>>>()?;
         if task.is_in_place() {
-            // If even now much of it looks superfluous, it isn't.
-            let numbers = built.iter().map(|meta| meta.number);
+            // If even now much of it looks superfluous, it isn't, unless it is there for a reader.
+            let whole = built.iter().filter(|meta| is_read_whole(meta, &boundaries));
+            let numbers = whole.map(|meta| meta.number);
             self.compactions.lock().settled.extend(numbers);
         }
         self.publish_compaction(task, opened)

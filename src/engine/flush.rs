@@ -222,6 +222,36 @@ impl Engine {
         Ok(true)
     }
 
+    /// Flushes the oldest generation, or else what a dropped keyspace has left: its space is given back by
+    /// a flush. `false` if there is neither.
+    pub(super) fn step_flush_job(&self) -> Result<bool> {
+        let flushed = self.step_flush()?;
+        Ok(flushed || (self.freeze_dropped() && self.step_flush()?))
+    }
+
+    /// Asks for a flush.
+    pub(crate) fn wake_flush(&self) {
+        self.signals.wake(Job::Flush);
+    }
+
+    /// Whether a keyspace was dropped and no flush is on its way to say so. It may have to be asked twice,
+    /// as whoever leads may be waiting for a flush.
+    pub(super) fn awaits_drop(&self) -> bool {
+        !self.options.read_only && !self.dropped.lock().is_empty()
+    }
+
+    /// Makes a generation of a dropped keyspace's end, if nobody leads just now.
+    fn freeze_dropped(&self) -> bool {
+        if !self.awaits_drop() || self.check_writable().is_err() {
+            return false;
+        }
+        let Some(mut state) = self.commit.try_lock() else {
+            return false;
+        };
+        self.freeze(&mut state);
+        true
+    }
+
     pub(super) fn check_not_latched(&self) -> Result<()> {
         match self.latched() {
             Some(cause) => Err(Error::Poisoned { cause }),

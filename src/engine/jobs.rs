@@ -206,7 +206,7 @@ impl Engine {
     pub(crate) fn step(&self, job: Job) -> Result<bool> {
         match job {
             Job::Commit => Ok(self.step_commit()),
-            Job::Flush => self.step_flush(),
+            Job::Flush => self.step_flush_job(),
             Job::Compact => self.step_compaction(),
             Job::SyncIdentifiers => self.step_log(|| self.log.step_identifiers()),
             Job::PrepareLog => self.step_log(|| self.log.step_prepare()),
@@ -228,6 +228,9 @@ impl Engine {
             return Ok(());
         }
         self.start_thread("kintsu-flush", Self::flush_loop)?;
+        if self.awaits_drop() {
+            self.signals.wake(Job::Flush);
+        }
         for _ in 0..self.options.compaction_threads {
             self.start_thread("kintsu-compact", Self::compact_loop)?;
         }
@@ -275,9 +278,9 @@ impl Engine {
             failed.then_some(RETRY_AFTER),
         ) {
             failed = loop {
-                match self.step_flush() {
+                match self.step_flush_job() {
                     Ok(true) => {}
-                    Ok(false) => break false,
+                    Ok(false) => break self.awaits_drop(),
                     Err(_) => break self.latched().is_none(),
                 }
             };

@@ -132,7 +132,7 @@ pub(crate) struct Engine {
     backups: Mutex<()>,
     archive: Archive,
     backup_job: BackupJob,
-    signals: Signals,
+    signals: Arc<Signals>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     latched: OnceLock<Arc<str>>,
     calls: Calls,

@@ -21,7 +21,7 @@ use crate::engine::pressure::Pressure;
 use crate::engine::replay::Replay;
 use crate::engine::tree::Tree;
 use crate::engine::views::Views;
-use crate::engine::{Archive, BackupJob, Engine, Queue, Signals};
+use crate::engine::{Archive, BackupJob, Engine, Queue};
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{
     KeyspaceState, Manifest, ManifestAccess, ManifestReport, ManifestSetup, ManifestState,
@@ -208,6 +208,7 @@ impl Engine {
             next_keyspace: AtomicU64::new(u64::from(replay.next_keyspace.0)),
             queue: Queue::default(),
             commit: Mutex::new(commit),
+            signals: views.signals().clone(),
             views,
             feed: Feed::default(),
             pins: Arc::default(),
@@ -227,7 +228,6 @@ impl Engine {
             backups: Mutex::new(()),
             archive: Archive::new(last_index),
             backup_job: BackupJob::default(),
-            signals: Signals::default(),
             threads: Mutex::new(Vec::new()),
             latched: OnceLock::new(),
             calls: Calls::default(),

@@ -371,6 +371,62 @@ fn a_dropped_keyspaces_load_is_removed_after_a_full_disk() {
     panic!("refused {refused} times");
 }
 
+/// A dropped keyspace's segments stayed on the disk until somebody wrote enough for a flush.
+#[test]
+fn a_dropped_keyspace_gives_its_space_back_without_another_write() {
+    for background in [Background::Manual, Background::Threads] {
+        for is_opened_again in [false, true] {
+            let machine = Machine::new(1);
+            let open = |by| machine.options().background(by).open().unwrap();
+            // If it is to be opened again, the record must be all that there is of it till then.
+            let mut db = match is_opened_again {
+                true => open(Background::Manual),
+                false => open(background),
+            };
+            let keyspace = db.create_keyspace("dropped").unwrap();
+            keyspace.put("key", "value").unwrap();
+            db.flush().unwrap();
+            assert_eq!(segments(&machine).len(), 1);
+            drop(keyspace);
+            db.drop_keyspace("dropped").unwrap();
+            if is_opened_again {
+                drop(db);
+                db = open(background);
+            }
+            if background == Background::Manual {
+                while db.step(Job::Flush).unwrap() {}
+                while db.step(Job::Reclaim).unwrap() {}
+            }
+            wait_until("the space", || segments(&machine).is_empty());
+            assert!(!db.step(Job::Flush).unwrap());
+        }
+    }
+}
+
+/// Versions that had been kept for a reader stayed after it had gone, until something else gave the jobs work.
+#[test]
+fn the_last_view_lets_superseded_versions_go() {
+    let machine = Machine::new(1);
+    let options = machine.options().background(Background::Threads);
+    let db = options.open().unwrap();
+    let entries = || db.statistics().keyspaces[0].segment_entries;
+    db.put("key", "old").unwrap();
+    let view = db.view();
+    db.put("key", "newer").unwrap();
+    let newer = db.view();
+    db.put("key", "newest").unwrap();
+    db.compact_range(..).unwrap();
+    assert_eq!(entries(), 3);
+    // Not the lowest: nothing is to be had yet.
+    drop(newer);
+    let passing = db.view();
+    assert_eq!(passing.get("key").unwrap().as_deref(), Some(&b"newest"[..]));
+    drop(passing);
+    assert_eq!(view.get("key").unwrap().as_deref(), Some(&b"old"[..]));
+    drop(view);
+    wait_until("the space", || entries() == 1);
+}
+
 /// Of two that closed at the same time one gave up the lock while the other was still at work.
 #[test]
 fn whoever_closes_second_is_told() {
