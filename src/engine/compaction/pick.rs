@@ -42,8 +42,8 @@ impl Engine {
     pub(super) fn next_task(&self, compactions: &Compactions) -> Option<Task> {
         let keyspaces = self.keyspaces.load();
         let boundaries = self.views.boundaries();
-        let awaited = Cell::new(None);
         let now = self.clock.elapsed();
+        let awaited = Cell::new(None);
         let mut best: Option<Pick> = None;
         for tree in keyspaces.trees() {
             if compactions.is_waiting(tree, now) || tree.is_dropped() {
