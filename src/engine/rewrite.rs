@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::engine::views::Boundaries;
 use crate::error::Result;
-use crate::operator::MergeOperator;
+use crate::operator::{self, MergeOperator};
 use crate::types::{
     Entry, EntryKind, Index, RangeDelete, RangeDeletes, Steps, VALUE_BYTES_MAX, Version, expires_us,
 };
@@ -221,7 +221,7 @@ impl Rewrite {
             return Ok(false);
         };
         let chain = &self.chain;
-        let folded = self.operator.as_ref().and_then(|operator| {
+        let folded = self.operator.as_deref().and_then(|by| {
             let operands: Vec<Bytes> = chain
                 .operands
                 .iter()
@@ -230,15 +230,15 @@ impl Rewrite {
                 .collect();
             match below {
                 Below::Value(value) => {
-                    let merged = operator.merge(&chain.key, Some(value), &operands);
+                    let merged = operator::merge(by, &chain.key, Some(value), &operands);
                     merged.ok().map(|value| (EntryKind::Put, value))
                 }
                 Below::Nothing => {
-                    let merged = operator.merge(&chain.key, None, &operands);
+                    let merged = operator::merge(by, &chain.key, None, &operands);
                     merged.ok().map(|value| (EntryKind::Put, value))
                 }
                 Below::Unknown if operands.len() > 1 => {
-                    let combined = operator.combine(&chain.key, &operands);
+                    let combined = operator::combine(by, &chain.key, &operands);
                     combined.map(|operand| (EntryKind::Merge, operand))
                 }
                 Below::Unknown => None,

@@ -110,6 +110,7 @@ impl Engine {
 
     /// Archives every record that was written before the call. Returns the last one archived.
     pub(crate) fn archive_now(&self) -> Result<Index> {
+        let _call = self.calls.enter()?;
         self.check_writable()?;
         if self.options.archive.is_none() {
             return Err(Error::InvalidOption {
@@ -118,7 +119,9 @@ impl Engine {
             });
         }
         self.sync()?;
-        while self.step_archive()? {}
+        while self.step_archive()? {
+            self.calls.check()?;
+        }
         Ok(self.archive.through())
     }
 

@@ -112,6 +112,8 @@ fn write_all(sources: Vec<Source>, rewrite: &mut Rewrite, output: &mut Output<'_
     let mut merge = Merge::new(sources, Direction::Forward);
     merge.seek(&[])?;
     while let Some(entry) = merge.entry() {
+        // Whoever closes the store waits for this.
+        output.engine.calls.check()?;
         if output.is_full(entry.key) && !rewrite.is_at(entry.key) {
             rewrite.finish(&mut |entry| output.add(entry))?;
             output.cut(rewrite, Some(Bytes::copy_from_slice(entry.key)))?;
