@@ -4,7 +4,9 @@
 //! operands above it, when it is read or compacted. Which operator a keyspace has is one of its options,
 //! by name; what the name stands for is registered with [`Options::merge_operator`](crate::Options::merge_operator).
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +19,8 @@ pub trait MergeOperator: Send + Sync + 'static {
     ///
     /// # Errors
     /// In words, if an operand or the value isn't what it should be. Reads of the key then answer
-    /// [`Error::MergeFailed`](crate::Error::MergeFailed); nothing is thrown away.
+    /// [`Error::MergeFailed`](crate::Error::MergeFailed); nothing is thrown away. A panic counts as such an
+    /// error, and is not handed on.
     fn merge(
         &self,
         key: &[u8],
@@ -26,10 +29,42 @@ pub trait MergeOperator: Send + Sync + 'static {
     ) -> Result<Vec<u8>, String>;
 
     /// One operand that does the same as these, oldest first, two at least; `None` if there is no such
-    /// thing. Compaction uses it where it doesn't know the value below.
+    /// thing, or if it panics. Compaction uses it where it doesn't know the value below.
     fn combine(&self, _key: &[u8], _operands: &[Bytes]) -> Option<Vec<u8>> {
         None
     }
+}
+
+/// What an operator makes of its arguments. One that panics has refused them: its caller may be a job that
+/// everybody waits for.
+///
+/// # Errors
+/// As [`MergeOperator::merge`].
+pub(crate) fn merge(
+    operator: &dyn MergeOperator,
+    key: &[u8],
+    value: Option<&[u8]>,
+    operands: &[Bytes],
+) -> Result<Vec<u8>, String> {
+    let merged = catch_unwind(AssertUnwindSafe(|| operator.merge(key, value, operands)));
+    merged.unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(&*panic))))
+}
+
+/// As [`MergeOperator::combine`]; `None` also if that panics.
+pub(crate) fn combine(
+    operator: &dyn MergeOperator,
+    key: &[u8],
+    operands: &[Bytes],
+) -> Option<Vec<u8>> {
+    let combined = catch_unwind(AssertUnwindSafe(|| operator.combine(key, operands)));
+    combined.unwrap_or_default()
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    let message = owned.or_else(|| panic.downcast_ref::<&str>().copied());
+    message.unwrap_or("it said nothing")
 }
 
 impl fmt::Debug for dyn MergeOperator {
@@ -94,7 +129,10 @@ impl MergeOperator for Append {
         value: Option<&[u8]>,
         operands: &[Bytes],
     ) -> Result<Vec<u8>, String> {
-        let mut whole = value.unwrap_or_default().to_vec();
+        let value = value.unwrap_or_default();
+        let bytes = operands.iter().map(Bytes::len).sum::<usize>();
+        let mut whole = Vec::with_capacity(value.len() + bytes);
+        whole.extend_from_slice(value);
         operands
             .iter()
             .for_each(|operand| whole.extend_from_slice(operand));

@@ -7,6 +7,10 @@
     reason = "a test"
 )]
 
+#[path = "regressions/lifecycle.rs"]
+mod lifecycle;
+#[path = "regressions/ranges.rs"]
+mod ranges;
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -346,8 +350,9 @@ fn the_last_reader_gives_the_space_back() {
     let mut range = db.range(..).unwrap();
     db.delete("key").unwrap();
     db.compact_range(..).unwrap();
-    assert!(range.next().unwrap().is_ok());
+    // Its first step takes it to the tables as they are.
     assert!(db.statistics().superseded_bytes > 0);
+    assert!(range.next().unwrap().is_ok());
     drop(range);
     for _ in 0..1_000 {
         if db.statistics().superseded_bytes == 0 {

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// replicas see one write; an archive copies the segments before the record. Until [`BulkLoad::commit`] nothing of it is seen, and writes go on beside it;
 /// dropping it removes what was written.
 ///
+/// It ends with the store: once that is closed, or its last handle dropped, the load touches nothing any more,
+/// and the next open removes what it had written.
+///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let db = kintsu::Db::open(folder.path())?;
@@ -48,8 +51,8 @@ impl BulkLoad {
     /// # Errors
     /// [`Error::TableOrder`](crate::Error::TableOrder) if the key isn't above the one before,
     /// [`Error::KeyTooLong`](crate::Error::KeyTooLong),
-    /// [`Error::ValueTooLong`](crate::Error::ValueTooLong): it wasn't taken, and others can follow. What the
-    /// disk answers: then the load is of no more use.
+    /// [`Error::ValueTooLong`](crate::Error::ValueTooLong): it wasn't taken, and others can follow.
+    /// [`Error::Closed`](crate::Error::Closed), or what the disk answers: then the load is of no more use.
     pub fn add(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.loading.add(key.as_ref(), value.as_ref())
     }

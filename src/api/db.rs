@@ -77,7 +77,7 @@ impl Shared {
 /// An open store. Cheap to clone; all clones are the same store.
 ///
 /// Dropping the last handle without [`Db::close`] loses nothing that was promised; the next open then
-/// replays a longer piece of log.
+/// replays a longer piece of log. Bulk loads and subscriptions are no handles: they end with the last one.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -342,7 +342,8 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// As [`Db::flush`]; [`Error::Damaged`](crate::Error::Damaged) if a segment can't be read.
+    /// As [`Db::flush`]; [`Error::Damaged`](crate::Error::Damaged) if a segment can't be read;
+    /// [`Error::Closed`](crate::Error::Closed) also if the store is closed meanwhile.
     pub fn compact_range(&self, range: impl KeyRange) -> Result<()> {
         let (lower, upper) = range.into_half_open();
         let engine = &self.shared.engine;
@@ -353,8 +354,13 @@ impl Db {
     /// Flushes, ends the log with its end marker and lets the store go. All clones are closed too;
     /// later calls answer [`Error::Closed`](crate::Error::Closed), iterators that were begun go on.
     ///
+    /// Calls at work in other threads ([`Db::compact_range`], [`Db::backup_to`] and their like) are asked to
+    /// end, answer `Closed`, and are waited for, as the jobs are: at most for a segment's copy or a flush.
+    /// Bulk loads that aren't committed end with the store. Only then can the folder be opened again.
+    ///
     /// # Errors
     /// As [`Db::write_with`]. The store is let go even then, and nothing promised is lost.
+    /// [`Error::Closed`](crate::Error::Closed) if it was closed already.
     pub fn close(self) -> Result<()> {
         self.shared.engine.close()
     }
@@ -425,6 +431,7 @@ impl Db {
     /// # Errors
     /// What the disk answers, or damage.
     pub fn step(&self, job: crate::engine::Job) -> Result<bool> {
+        let _call = self.shared.engine.call()?;
         self.shared.engine.step(job)
     }
 }

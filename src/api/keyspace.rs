@@ -125,6 +125,10 @@ impl Keyspace {
     /// Changes the value of `key` by `operand`, in the way of the keyspace's merge operator, without reading
     /// it; with the store's durability.
     ///
+    /// An operand can be as long as a value. What is merged may become longer than
+    /// [`VALUE_BYTES_MAX`](crate::VALUE_BYTES_MAX): it is then kept in parts and read as a whole, which
+    /// takes the memory, and can't be put as a value.
+    ///
     /// # Errors
     /// [`Error::NoMergeOperator`](crate::Error::NoMergeOperator),
     /// [`Error::UnknownMergeOperator`](crate::Error::UnknownMergeOperator), and as

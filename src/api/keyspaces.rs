@@ -80,8 +80,8 @@ impl Db {
         }
     }
 
-    /// Drops a keyspace with all that is in it; it stays gone after any crash. Its space is reclaimed
-    /// once the last reader has let go.
+    /// Drops a keyspace with all that is in it; it stays gone after any crash. Its space is reclaimed by
+    /// the jobs, with a flush of their own, once the last reader has let go.
     ///
     /// # Errors
     /// [`Error::KeyspaceNotFound`], [`Error::KeyspaceName`] for the default keyspace, and those of
@@ -104,7 +104,9 @@ impl Db {
                 });
             }
         };
-        self.write_catalog(&CatalogOperation::Drop { id })
+        self.write_catalog(&CatalogOperation::Drop { id })?;
+        engine.wake_flush();
+        Ok(())
     }
 
     fn write_catalog(&self, operation: &CatalogOperation) -> Result<()> {

@@ -56,6 +56,7 @@ pub(crate) fn prune(vfs: Arc<dyn Vfs>, repository: &Path, keep: usize) -> Result
 impl Engine {
     /// Makes a folder that is a store with everything that was written before the call.
     pub(crate) fn snapshot_to(&self, target: &Path) -> Result<SnapshotReport> {
+        let _call = self.calls.enter()?;
         self.check_writable()?;
         let vfs = &self.options.vfs;
         let lineage = self.lineage()?;
@@ -69,6 +70,7 @@ impl Engine {
             ..SnapshotReport::default()
         };
         for (content, path) in self.contents(&captured) {
+            self.calls.check()?;
             let to = dir.join(file_name(content.number));
             let linked = link_or_copy(&**vfs, &path, &to, content.expected());
             match linked.map_err(CopyFailure::into_error)? {
@@ -86,6 +88,7 @@ impl Engine {
 
     /// Adds a backup of everything that was written before the call to a repository.
     pub(crate) fn backup_to(&self, repository: &Path) -> Result<BackupReport> {
+        let _call = self.calls.enter()?;
         self.check_writable()?;
         let _alone = self.backups.lock();
         let lineage = self.lineage()?;
@@ -97,7 +100,8 @@ impl Engine {
         let captured = self.capture()?;
         self.check_segments(&repository, &lineage, &captured)?;
         let contents = self.contents(&captured);
-        let (segments_copied, bytes_copied) = repository.add_segments(&contents)?;
+        let (segments_copied, bytes_copied) =
+            repository.add_segments(&contents, || self.calls.check())?;
         let content = BackupContent {
             lineage,
             index: captured.index,

@@ -238,7 +238,9 @@ impl Engine {
             RecordKind::Batch => {
                 state.active_bytes +=
                     request.payload.len() + request.operations as usize * ENTRY_OVERHEAD_BYTES;
-                self.apply_batch(index, time_us, &request.payload)
+                let grown = self.apply_batch(index, time_us, &request.payload)?;
+                state.active_bytes = state.active_bytes.saturating_add_signed(grown);
+                Ok(())
             }
             RecordKind::Catalog => {
                 let change = self.apply_catalog(index, &request.payload)?;
@@ -250,9 +252,10 @@ impl Engine {
         }
     }
 
-    /// Puts a batch's operations into the memtables.
-    fn apply_batch(&self, index: Index, time_us: u64, payload: &[u8]) -> Result<()> {
-        let mut scratch = Vec::new();
+    /// Puts a batch's operations into the memtables. Returns by how many bytes its range deletions made
+    /// them grow.
+    fn apply_batch(&self, index: Index, time_us: u64, payload: &[u8]) -> Result<isize> {
+        let (mut scratch, mut grown) = (Vec::new(), 0);
         let keyspaces = self.keyspaces.load();
         let mut table: Option<(KeyspaceId, Arc<Memtable>)> = None;
         for (position, operation) in (0..).zip(Operations::new(payload)) {
@@ -270,11 +273,11 @@ impl Engine {
                 let version = Version { index, position };
                 match operation.to_table(version, time_us, &mut scratch) {
                     TableWrite::Entry(entry) => table.insert(entry),
-                    TableWrite::Range(range) => table.delete_range(range),
+                    TableWrite::Range(range) => grown += table.delete_range(range),
                 }
             }
         }
-        Ok(())
+        Ok(grown)
     }
 
     /// Creates or drops a keyspace in memory; the manifest learns of it with the next flush.

@@ -7,32 +7,81 @@ mod output;
 mod pick;
 mod task;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::Engine;
+use crate::engine::jobs::RETRY_AFTER;
 use crate::engine::tree::Tree;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
+use crate::options::Background;
 use crate::segment::Segment;
 use crate::types::{Index, KeyspaceId, SegmentMeta, SegmentNumber};
 
-use self::task::Task;
+use self::task::{Task, is_read_whole};
 
 /// What those who compact know of one another.
 #[derive(Debug, Default)]
 pub(crate) struct Compactions {
     /// The tasks at work; no two of them touch the same segments, or the same keys of one level.
     running: Vec<Arc<Task>>,
-    /// Keyspaces whose last compaction failed; they wait until the others are done.
-    failed: HashSet<KeyspaceId>,
+    /// Keyspaces whose last compaction failed: they wait for a while.
+    failed: HashMap<KeyspaceId, Failed>,
     /// Keyspaces that damage keeps from being compacted.
     pub(crate) stuck: HashSet<KeyspaceId>,
     /// Segments that hold much that looks superfluous and isn't: looking again would not help.
     settled: HashSet<SegmentNumber>,
 }
 
+/// How compactions of a keyspace have failed, one after the other.
+#[derive(Debug)]
+struct Failed {
+    times: u32,
+    /// When it may be tried again, by the clock's `elapsed`.
+    again_at: Duration,
+    error: Error,
+}
+
+/// A task at work, released when dropped, whatever becomes of it.
+struct Claimed<'a> {
+    engine: &'a Engine,
+    task: Arc<Task>,
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        self.engine.compactions.lock().release(&self.task);
+    }
+}
+
+/// A keyspace whose compactions go on failing is tried again after 1, 2, 4, … seconds, at most so many.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(32);
+
 impl Compactions {
+    /// Whether a tree's compaction failed a short time ago, or would fail again.
+    fn is_waiting(&self, tree: &Tree, now: Duration) -> bool {
+        let failed = self.failed.get(&tree.id);
+        self.stuck.contains(&tree.id) || failed.is_some_and(|failed| now < failed.again_at)
+    }
+
+    fn note_failure(&mut self, tree: &Tree, error: &Error, now: Duration) {
+        if matches!(error, Error::Damaged(_)) {
+            self.failed.remove(&tree.id);
+            self.stuck.insert(tree.id);
+            return;
+        }
+        let times = self.failed.get(&tree.id).map_or(0, |failed| failed.times);
+        let pause = RETRY_AFTER.saturating_mul(1 << times.min(16));
+        let failed = Failed {
+            times: times.saturating_add(1),
+            again_at: now.saturating_add(pause.min(RETRY_AFTER_MAX)),
+            error: error.clone(),
+        };
+        self.failed.insert(tree.id, failed);
+    }
+
     fn claim(&mut self, task: Task) -> Option<Arc<Task>> {
         if self.running.iter().any(|other| other.meets(&task)) {
             return None;
@@ -53,8 +102,9 @@ impl Compactions {
 }
 
 impl Engine {
-    /// Runs one compaction, if a tree needs one. `false` if none does. After a failure the next call
-    /// goes on with other trees; one that is damaged isn't tried again before the store is reopened.
+    /// Runs one compaction, if a tree needs one. `false` if none does. After a failure its tree is left
+    /// alone for a while, or, if the caller steps the jobs, until nothing else is to be done; one that is
+    /// damaged isn't tried again before the store is reopened.
     pub(crate) fn step_compaction(&self) -> Result<bool> {
         if self.options.read_only {
             return Ok(false);
@@ -62,7 +112,9 @@ impl Engine {
         let task = {
             let mut compactions = self.compactions.lock();
             let Some(task) = self.next_task(&compactions) else {
-                compactions.failed = compactions.stuck.clone();
+                if self.options.background == Background::Manual {
+                    compactions.failed.clear();
+                }
                 return Ok(false);
             };
             compactions.claim(task)
@@ -70,29 +122,50 @@ impl Engine {
         let Some(task) = task else {
             return Ok(false);
         };
-        self.run_task(&task).map(|()| true)
+        self.run_task(task).map(|()| true)
+    }
+
+    /// Whether a compaction is to be tried again.
+    pub(crate) fn has_failed_compactions(&self) -> bool {
+        let mut compactions = self.compactions.lock();
+        let keyspaces = self.keyspaces.load();
+        compactions
+            .failed
+            .retain(|id, _| keyspaces.get(*id).is_some());
+        !compactions.failed.is_empty()
     }
 
     /// Does a task that has been claimed, and releases it.
-    fn run_task(&self, task: &Arc<Task>) -> Result<()> {
+    fn run_task(&self, task: Arc<Task>) -> Result<()> {
+        let claimed = Claimed { engine: self, task };
+        let task = &claimed.task;
         let outcome = self.check_not_latched().and_then(|()| self.compact(task));
-        let mut compactions = self.compactions.lock();
-        compactions.release(task);
         if let Err(error) = &outcome {
             self.latch_if_final(error);
-            compactions.failed.insert(task.tree.id);
-            if matches!(error, Error::Damaged(_)) {
-                compactions.stuck.insert(task.tree.id);
-            }
         }
-        drop(compactions);
+        let failure = self.note_outcome(&task.tree, &outcome);
+        drop(claimed);
         self.update_pressure();
-        match &outcome {
-            // No reason to refuse a write that waits for room.
-            Err(Error::Damaged(_)) => self.signals.finished(&Ok(())),
-            outcome => self.signals.finished(outcome),
-        }
+        self.signals.compacted(failure);
         outcome
+    }
+
+    /// Notes how a compaction of a tree ended. Returns a failure that is still to be made good, if any.
+    fn note_outcome(&self, tree: &Tree, outcome: &Result<()>) -> Option<Error> {
+        let mut compactions = self.compactions.lock();
+        match outcome {
+            Ok(()) => {
+                compactions.failed.remove(&tree.id);
+            }
+            // That is none.
+            Err(Error::Closed) => {}
+            Err(error) => compactions.note_failure(tree, error, self.clock.elapsed()),
+        }
+        let latest = compactions
+            .failed
+            .values()
+            .max_by_key(|failed| failed.again_at);
+        latest.map(|failed| failed.error.clone())
     }
 
     fn compact(&self, task: &Task) -> Result<()> {
@@ -124,6 +197,8 @@ impl Engine {
     }
 
     fn compact_into(&self, task: &Task, built: &mut Vec<SegmentMeta>) -> Result<()> {
+        // As they are before the merge: what it must keep can only have become less since.
+        let boundaries = self.views.boundaries();
         self.merge_segments(task, built)?;
         let (read, written) = (
             task.inputs().map(|s| s.meta().bytes).sum(),
@@ -138,8 +213,9 @@ impl Engine {
             .map(|meta| Ok(Arc::new(self.open_segment(meta)?)))
             .collect::<Result<Vec<_>>>()?;
         if task.is_in_place() {
-            // If even now much of it looks superfluous, it isn't.
-            let numbers = built.iter().map(|meta| meta.number);
+            // If even now much of it looks superfluous, it isn't, unless it is there for a reader.
+            let whole = built.iter().filter(|meta| is_read_whole(meta, &boundaries));
+            let numbers = whole.map(|meta| meta.number);
             self.compactions.lock().settled.extend(numbers);
         }
         self.publish_compaction(task, opened)
@@ -178,6 +254,7 @@ impl Engine {
             added: added.iter().map(|s| (level, s.meta().clone())).collect(),
             covered: None,
         };
+        self.calls.check()?;
         manifest.apply(&[replaced, Change::Activity(self.activity().encode())])?;
         task.tree.change(|state| {
             state.remove_segments(&removed);

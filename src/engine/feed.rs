@@ -51,12 +51,12 @@ impl Feed {
 
     /// No more records come.
     pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+        self.ended.store(true, Ordering::SeqCst);
         self.wake_all();
     }
 
     fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+        self.ended.load(Ordering::SeqCst)
     }
 }
 
@@ -264,6 +264,11 @@ impl Subscriber {
     /// Makes durable what is visible.
     fn sync(&self) -> Result<()> {
         let engine = &self.engine;
+        // While the store is being closed there is still something to be shown; after that, no more syncs.
+        let _call = engine.calls.enter_late();
+        if engine.feed.has_ended() {
+            return Err(Error::Closed);
+        }
         engine.check_not_latched()?;
         match engine.log.sync() {
             Ok(()) => {

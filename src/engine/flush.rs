@@ -15,13 +15,11 @@ use crate::engine::jobs::Job;
 use crate::engine::rewrite::Rewrite;
 use crate::engine::tree::{Frozen, LEVELS_MAX, Tree};
 use crate::error::{Error, Result};
-use crate::manifest::Change;
+use crate::manifest::{Change, ManifestState};
 use crate::memtable::Memtable;
 use crate::options::Background;
 use crate::segment::{Segment, SegmentBuilder, SegmentOptions, SegmentSetup};
-use crate::types::{
-    Compression, FileId, Index, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber, Term,
-};
+use crate::types::{Compression, FileId, Index, KeyspaceId, SegmentMeta, SegmentNumber, Term};
 
 /// Generations that may wait for their flush before writers wait too.
 const GENERATIONS_MAX: usize = 2;
@@ -73,6 +71,27 @@ impl Generation {
     }
 }
 
+impl Generation {
+    /// Whether a tree is gone at its end.
+    fn drops(&self, tree: &Tree) -> bool {
+        let is_drop = |change: &Change| matches!(change, Change::KeyspaceDropped { id, .. } if *id == tree.id);
+        self.catalog.iter().any(is_drop)
+    }
+
+    /// The keyspaces that there are at its end, by what the manifest says of its beginning.
+    fn known_at_its_end(&self, state: &ManifestState) -> Vec<KeyspaceId> {
+        let mut known: Vec<KeyspaceId> = state.keyspaces.keys().copied().collect();
+        for change in &self.catalog {
+            match change {
+                Change::KeyspaceCreated { id, .. } => known.push(*id),
+                Change::KeyspaceDropped { id, .. } => known.retain(|k| k != id),
+                _ => {}
+            }
+        }
+        known
+    }
+}
+
 impl Engine {
     /// Makes room for a group of so many bytes: freezes the active memtables if they are full, waiting
     /// while too many are frozen already, and slows the writer as compaction needs it.
@@ -111,7 +130,9 @@ impl Engine {
                     break;
                 }
             } else {
-                self.signals.wait_for_room(blocked)?;
+                // Nothing is flushed any more if the store is latched: not to be waited for, then.
+                let waits = || blocked() && self.latched().is_none();
+                self.signals.wait_for_room(waits)?;
             }
         }
         let taken = self.clock.elapsed().saturating_sub(begun);
@@ -164,9 +185,12 @@ impl Engine {
 
     /// Flushes everything written before the call, in the calling thread.
     pub(crate) fn flush(&self) -> Result<()> {
+        let _call = self.calls.enter()?;
         self.check_writable()?;
         self.freeze(&mut self.commit.lock());
-        while self.step_flush()? {}
+        while self.step_flush()? {
+            self.calls.check()?;
+        }
         Ok(())
     }
 
@@ -188,12 +212,42 @@ impl Engine {
             self.discard(built.iter().map(|(_, meta)| meta));
         }
         self.update_pressure();
-        self.signals.finished(&outcome);
+        self.signals.flushed(&outcome);
         outcome?;
         self.signals.wake(Job::Compact);
         self.signals.wake(Job::Backup);
         self.purge_log(generation.covered);
         Ok(true)
+    }
+
+    /// Flushes the oldest generation, or else what a dropped keyspace has left: its space is given back by
+    /// a flush. `false` if there is neither.
+    pub(super) fn step_flush_job(&self) -> Result<bool> {
+        let flushed = self.step_flush()?;
+        Ok(flushed || (self.freeze_dropped() && self.step_flush()?))
+    }
+
+    /// Asks for a flush.
+    pub(crate) fn wake_flush(&self) {
+        self.signals.wake(Job::Flush);
+    }
+
+    /// Whether a keyspace was dropped and no flush is on its way to say so. It may have to be asked twice,
+    /// as whoever leads may be waiting for a flush.
+    pub(super) fn awaits_drop(&self) -> bool {
+        !self.options.read_only && !self.dropped.lock().is_empty()
+    }
+
+    /// Makes a generation of a dropped keyspace's end, if nobody leads just now.
+    fn freeze_dropped(&self) -> bool {
+        if !self.awaits_drop() || self.check_writable().is_err() {
+            return false;
+        }
+        let Some(mut state) = self.commit.try_lock() else {
+            return false;
+        };
+        self.freeze(&mut state);
+        true
     }
 
     pub(super) fn check_not_latched(&self) -> Result<()> {
@@ -217,7 +271,9 @@ impl Engine {
             let Frozen::Memtable(table) = table else {
                 continue;
             };
-            if tree.is_dropped() || table.is_empty() {
+            // One that a later generation drops is still there in between: whoever copies the store then must
+            // find all of it.
+            if generation.drops(tree) || table.is_empty() {
                 continue;
             }
             if let Some(meta) = self.build_segment(tree, table)? {
@@ -237,8 +293,7 @@ impl Engine {
     }
 
     fn build_segment(&self, tree: &Tree, table: &Arc<Memtable>) -> Result<Option<SegmentMeta>> {
-        let ranges = table.range_deletes();
-        let ranges = ranges.map_or_else(RangeDeletes::default, |ranges| ranges.as_ref().clone());
+        let ranges = table.range_deletes().unwrap_or_default();
         let operator = tree.values.operator().ok().cloned();
         let mut rewrite = Rewrite::new(self.views.boundaries(), false, ranges, operator);
         let mut builder = self.new_builder(tree, 0)?;
@@ -352,10 +407,11 @@ impl Engine {
             .iter()
             .map(|(tree, segment)| (tree.clone(), 0, segment.clone()))
             .collect();
+        let mut needless = Vec::new();
         for (tree, table) in &generation.tables {
             if let Frozen::Loaded(segments) = table {
-                if tree.is_dropped() {
-                    self.garbage.lock().extend(segments.iter().cloned());
+                if generation.drops(tree) {
+                    needless.extend(segments.iter().cloned());
                     continue;
                 }
                 let level = self.level_for(&compactions, tree, segments);
@@ -365,14 +421,7 @@ impl Engine {
         }
         let mut manifest = self.manifest.lock();
         let mut changes = generation.catalog.clone();
-        let mut known: Vec<KeyspaceId> = manifest.state().keyspaces.keys().copied().collect();
-        for change in &generation.catalog {
-            match change {
-                Change::KeyspaceCreated { id, .. } => known.push(*id),
-                Change::KeyspaceDropped { id, .. } => known.retain(|k| k != id),
-                _ => {}
-            }
-        }
+        let known = generation.known_at_its_end(manifest.state());
         let next = self.next_segment.load(Ordering::Relaxed);
         changes.push(Change::NextSegment(SegmentNumber(next)));
         changes.push(Change::CoveredTime(generation.covered_time_us));
@@ -391,6 +440,8 @@ impl Engine {
                 covered,
             });
         }
+        // The folder may be somebody else's by now, but for this lock and the wait of whoever closes.
+        self.calls.check()?;
         manifest.apply(&changes)?;
         for (tree, table) in &generation.tables {
             tree.change(|state| {
@@ -403,6 +454,7 @@ impl Engine {
         }
         drop(manifest);
         drop(compactions);
+        self.garbage.lock().extend(needless);
         self.note_flushed(generation);
         self.generations.lock().pop_front();
         self.release_dropped(generation.covered);

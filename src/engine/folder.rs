@@ -187,16 +187,25 @@ pub(super) fn survey(
     let mut orphans = Vec::new();
     let entries = options.vfs.list(&options.path);
     for entry in entries.map_err(|source| Error::io("list the folder", &options.path, source))? {
-        let segment = entry.name.strip_suffix(".segment").map(str::parse::<u64>);
-        if let Some(Ok(number)) = segment
-            && kind_of(&entry.name) == Kind::Data
-            && number < STRAY_NUMBER_MIN
-        {
+        // Also one that isn't published yet has a number, which somebody may still be about to give it.
+        let (name, is_published) = match entry.name.strip_suffix(".tmp") {
+            Some(name) => (name, false),
+            None => (entry.name.as_str(), true),
+        };
+        let Some(stem) = name.strip_suffix(".segment") else {
+            continue;
+        };
+        let number = stem.parse::<u64>().ok();
+        let number =
+            number.filter(|number| kind_of(name) == Kind::Data && *number < STRAY_NUMBER_MIN);
+        if let Some(number) = number {
             next = next.max(number.saturating_add(1));
-            if !named.contains(&entry.name) {
-                orphans.push(entry.name);
-            }
-        } else if entry.name.ends_with(".segment.tmp") {
+        }
+        let is_orphan = match is_published {
+            true => number.is_some() && !named.contains(name),
+            false => true,
+        };
+        if is_orphan {
             orphans.push(entry.name);
         }
     }

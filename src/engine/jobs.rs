@@ -1,5 +1,6 @@
 //! The background jobs: each `step` does one piece of work; threads, or a simulation, call it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::operator::panic_message;
 use crate::options::Background;
 
 /// A kind of background work.
@@ -43,7 +45,7 @@ impl Job {
 }
 
 /// How long a job that failed waits before it looks again without being asked.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct State {
@@ -52,9 +54,11 @@ struct State {
     log: bool,
     backup: bool,
     stop: bool,
-    /// Failures of flush or compaction so far, and the last one.
-    failures: u64,
-    last_failure: Option<Error>,
+    /// Failures of flush so far.
+    flush_failures: u64,
+    /// What the last flush met, and the last compaction, until one succeeds.
+    flush_failure: Option<Error>,
+    compact_failure: Option<Error>,
 }
 
 /// What wakes the threads, and the writers that wait for room.
@@ -99,38 +103,41 @@ impl Signals {
         }
     }
 
-    /// Tells waiting writers that a flush or a compaction has ended.
-    pub(crate) fn finished(&self, outcome: &Result<()>) {
+    /// Tells those who wait that a flush has ended.
+    pub(crate) fn flushed(&self, outcome: &Result<()>) {
         let mut state = self.state.lock();
-        if let Err(error) = outcome {
-            state.failures += 1;
-            state.last_failure = Some(error.clone());
-        } else {
-            state.last_failure = None;
-        }
+        state.flush_failures += u64::from(outcome.is_err());
+        state.flush_failure = outcome.as_ref().err().cloned();
+        self.room.notify_all();
+    }
+
+    /// Tells those who wait that a compaction has ended, and with which failure compaction stands now.
+    pub(crate) fn compacted(&self, failure: Option<Error>) {
+        self.state.lock().compact_failure = failure;
         self.room.notify_all();
     }
 
     /// The failure of the last flush or compaction, until one succeeds.
     pub(crate) fn last_failure(&self) -> Option<Error> {
-        self.state.lock().last_failure.clone()
+        let state = self.state.lock();
+        let failure = state.flush_failure.as_ref();
+        failure.or(state.compact_failure.as_ref()).cloned()
     }
 
-    /// Waits while `blocked`, having asked for the jobs that make room.
+    /// Waits for a flush while `blocked`.
     ///
     /// # Errors
-    /// What a job met when it tried.
+    /// What a flush met when it tried.
     pub(crate) fn wait_for_room(&self, blocked: impl Fn() -> bool) -> Result<()> {
-        let mut before = self.state.lock().failures;
+        let mut before = self.state.lock().flush_failures;
         self.wake(Job::Flush);
-        self.wake(Job::Compact);
         let mut state = self.state.lock();
         while !state.stop && blocked() {
-            if state.failures != before {
-                // If a job has succeeded since, there may be room.
-                match &state.last_failure {
+            if state.flush_failures != before {
+                // If a flush has succeeded since, there may be room.
+                match &state.flush_failure {
                     Some(failure) => return Err(failure.clone()),
-                    None => before = state.failures,
+                    None => before = state.flush_failures,
                 }
             }
             // The time-out is for the latch, which is set without this lock.
@@ -199,7 +206,7 @@ impl Engine {
     pub(crate) fn step(&self, job: Job) -> Result<bool> {
         match job {
             Job::Commit => Ok(self.step_commit()),
-            Job::Flush => self.step_flush(),
+            Job::Flush => self.step_flush_job(),
             Job::Compact => self.step_compaction(),
             Job::SyncIdentifiers => self.step_log(|| self.log.step_identifiers()),
             Job::PrepareLog => self.step_log(|| self.log.step_prepare()),
@@ -221,6 +228,9 @@ impl Engine {
             return Ok(());
         }
         self.start_thread("kintsu-flush", Self::flush_loop)?;
+        if self.awaits_drop() {
+            self.signals.wake(Job::Flush);
+        }
         for _ in 0..self.options.compaction_threads {
             self.start_thread("kintsu-compact", Self::compact_loop)?;
         }
@@ -235,17 +245,27 @@ impl Engine {
         let engine = self.clone();
         let thread = Builder::new()
             .name(name.into())
-            .spawn(move || body(&engine))
+            .spawn(move || engine.run_job(body))
             .map_err(|source| Error::io("start a thread for", &self.options.path, source))?;
         self.threads.lock().push(thread);
         Ok(())
+    }
+
+    /// Runs a job's thread. One that panics leaves its work undone for good, so nobody may count on it.
+    fn run_job(&self, body: fn(&Self)) {
+        let ended = catch_unwind(AssertUnwindSafe(|| body(self)));
+        if let Err(panic) = ended {
+            let name = std::thread::current().name().unwrap_or("a job").to_owned();
+            let cause = format!("{name} panicked: {}", panic_message(&*panic)).into();
+            self.latch(&Error::Poisoned { cause });
+        }
     }
 
     /// Stops the threads and waits for them.
     pub(crate) fn stop_threads(&self) {
         self.signals.stop();
         for thread in std::mem::take(&mut *self.threads.lock()) {
-            // A job thread can drop the last handle itself only if it panicked, which it doesn't.
+            // It catches what it panics with.
             let _ = thread.join();
         }
     }
@@ -258,9 +278,9 @@ impl Engine {
             failed.then_some(RETRY_AFTER),
         ) {
             failed = loop {
-                match self.step_flush() {
+                match self.step_flush_job() {
                     Ok(true) => {}
-                    Ok(false) => break false,
+                    Ok(false) => break self.awaits_drop(),
                     Err(_) => break self.latched().is_none(),
                 }
             };
@@ -269,15 +289,16 @@ impl Engine {
     }
 
     fn compact_loop(&self) {
-        // Nobody says when the last reader of a superseded segment goes: look again.
-        let held = || !self.garbage.lock().is_empty();
+        // Nobody says when the last reader of a superseded segment goes, or when what failed would succeed:
+        // look again.
+        let held = || !self.garbage.lock().is_empty() || self.has_failed_compactions();
         while self.signals.wait(
             &self.signals.compact,
             |s| &mut s.compact,
             held().then_some(RETRY_AFTER),
         ) {
             loop {
-                // What failed is left for later; others can go on.
+                // What failed is left for a while; others can go on.
                 if let Ok(false) = self.step_compaction() {
                     break;
                 }

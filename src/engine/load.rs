@@ -98,6 +98,7 @@ impl Loading {
 
     /// Adds a key with its value, above all before it.
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let _call = self.engine.calls.enter()?;
         if self.last_key.as_deref().is_some_and(|last| last >= key) {
             let path = self.engine.options.path.clone();
             let shown = key.get(..64).unwrap_or(key).escape_ascii();
@@ -129,6 +130,8 @@ impl Loading {
 
     /// Writes the record. Returns its index; `None` if there was nothing to load.
     pub(crate) fn commit(mut self) -> Result<Option<Index>> {
+        let engine = self.engine.clone();
+        let _call = engine.calls.enter()?;
         self.engine.check_writable()?;
         self.tree.check_not_dropped()?;
         if let Some(open) = self.open.take()
@@ -160,6 +163,10 @@ impl Loading {
 
 impl Drop for Loading {
     fn drop(&mut self) {
+        // Once the store is let go the folder may be somebody else's: the next open clears up.
+        let Ok(_call) = self.engine.calls.enter() else {
+            return;
+        };
         if let Some(open) = self.open.take() {
             open.abandon();
         }

@@ -1,13 +1,15 @@
 //! The tree and its paths: commit, read, flush, compaction, recovery, and the jobs that drive them.
 //!
-//! Locks, in the order in which they may be taken: `archive`, `backups` (each one at a time), `commit` (the
-//! leader's), `flushing` (one flush at a time), `compactions` (to choose or end one; none is held while it
-//! runs), `manifest` (publishing), the one in `signals` (whoever waits for room looks at the generations under
-//! it), `generations`. Readers take none of them. A purge holds `flushing` and the pins, and the feed's
-//! subscribers wake under a lock of their own, which is the last to be taken.
+//! Locks, in the order in which they may be taken: the one of whoever closes, `archive`, `backups` (each one
+//! at a time), `commit` (the leader's), `flushing` (one flush at a time), `compactions` (to choose or end one;
+//! none is held while it runs), `manifest` (publishing), the points held, the one in `signals` (whoever waits
+//! for room looks at the generations under it), `generations`. A reader takes only the lock of the points
+//! held, when it begins and ends, and under it that of `signals`. A purge holds `flushing` and the pins, and
+//! the feed's subscribers wake under a lock of their own, which is the last to be taken.
 
 mod backup;
 mod batch;
+mod calls;
 mod catalog;
 mod commit;
 mod compaction;
@@ -16,6 +18,7 @@ mod feed;
 mod flush;
 mod folder;
 mod follow;
+mod hiding;
 mod jobs;
 mod load;
 mod merge;
@@ -35,7 +38,7 @@ mod verify;
 mod views;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
@@ -50,6 +53,7 @@ pub use backup::{
 pub(crate) use backup::{list as list_backups, list_eras, prune as prune_backups, restore};
 pub use batch::WriteBatch;
 pub(crate) use batch::{Effect, Expiry, Savepoint};
+use calls::Calls;
 pub use catalog::DEFAULT_KEYSPACE;
 pub(crate) use catalog::{CatalogOperation, Keyspaces, check_name, encode_options, microseconds};
 use commit::CommitState;
@@ -130,10 +134,11 @@ pub(crate) struct Engine {
     backups: Mutex<()>,
     archive: Archive,
     backup_job: BackupJob,
-    signals: Signals,
+    signals: Arc<Signals>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     latched: OnceLock<Arc<str>>,
-    closed: AtomicBool,
+    calls: Calls,
+    /// Given up last of all.
     lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
@@ -143,9 +148,7 @@ impl Engine {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
+        self.calls.check()?;
         match self.latched.get() {
             Some(cause) => Err(Error::Poisoned {
                 cause: cause.clone(),
@@ -157,11 +160,13 @@ impl Engine {
     /// Whether a read may begin.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
+        self.calls.check()
+    }
+
+    /// Begins a call that works in the folder.
+    #[cfg(feature = "testing")]
+    pub(crate) fn call(&self) -> Result<calls::Call<'_>> {
+        self.calls.enter()
     }
 
     /// Takes no more writes from now on.
@@ -206,6 +211,7 @@ impl Engine {
 
     /// Makes everything written so far survive the loss of power.
     pub(crate) fn sync(&self) -> Result<()> {
+        let _call = self.calls.enter()?;
         self.check_writable()?;
         self.log
             .sync()
@@ -216,6 +222,7 @@ impl Engine {
 
     /// Hands what is merely buffered to the operating system.
     pub(crate) fn write_out(&self) -> Result<()> {
+        let _call = self.calls.enter()?;
         self.check_writable()?;
         self.log
             .write_out()
@@ -225,41 +232,53 @@ impl Engine {
     /// Stops the jobs and lets the store go, keeping what was promised and, if the disk allows it,
     /// what was merely buffered. For those who drop the store without closing it.
     pub(crate) fn abandon(&self) {
-        self.stop_threads();
-        let closed = self.closed.swap(true, Ordering::AcqRel);
-        if !closed && !self.options.read_only && self.latched.get().is_none() {
-            // Best effort: nothing more was promised.
-            let _ = self.log.sync();
-        }
-        self.feed.end();
-        self.lock.lock().take();
+        self.calls.while_closing(|| {
+            if self.calls.refuse() {
+                return;
+            }
+            self.end_work();
+            if !self.options.read_only && self.latched.get().is_none() {
+                // Best effort: nothing more was promised.
+                let _ = self.log.sync();
+            }
+            self.let_go();
+        });
     }
 
     /// Flushes, ends the log with its end marker and lets the store go.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.options.read_only {
-            self.closed.store(true, Ordering::Release);
-            return Ok(());
-        }
-        let flushed = self.check_writable().and_then(|()| match self.flush() {
-            // No room for segments is no reason to lose the log's end marker: the log has it all.
-            Err(Error::NoSpace { .. }) => Ok(()),
-            other => other,
-        });
-        if matches!(flushed, Err(Error::Closed)) {
-            return flushed;
-        }
+        self.calls.while_closing(|| {
+            if self.options.read_only {
+                self.calls.refuse();
+                return Ok(());
+            }
+            self.calls.check()?;
+            let flushed = self.check_writable().and_then(|()| match self.flush() {
+                // No room for segments is no reason to lose the log's end marker: the log has it all.
+                Err(Error::NoSpace { .. }) => Ok(()),
+                other => other,
+            });
+            self.calls.refuse();
+            self.end_work();
+            self.archive_rest();
+            self.close_archive();
+            let ended = flushed.and_then(|()| self.log.close());
+            self.let_go();
+            ended
+        })
+    }
+
+    /// Waits until nobody is at work in the folder any more: no job, no call, no leader.
+    fn end_work(&self) {
         self.stop_threads();
-        self.archive_rest();
-        self.close_archive();
-        let ended = flushed.and_then(|()| {
-            let _leading = self.commit.lock();
-            self.closed.store(true, Ordering::Release);
-            self.log.close()
-        });
-        self.closed.store(true, Ordering::Release);
+        self.calls.wait();
+        drop(self.commit.lock());
+    }
+
+    fn let_go(&self) {
         self.feed.end();
+        // Subscribers may sync until then.
+        self.calls.wait();
         self.lock.lock().take();
-        ended
     }
 }

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::engine::calls::Calls;
 use crate::engine::catalog::{DEFAULT_KEYSPACE, Keyspaces};
 use crate::engine::catalog::{decode_options, encode_options};
 use crate::engine::commit::CommitState;
@@ -20,7 +21,7 @@ use crate::engine::pressure::Pressure;
 use crate::engine::replay::Replay;
 use crate::engine::tree::Tree;
 use crate::engine::views::Views;
-use crate::engine::{Archive, BackupJob, Engine, Queue, Signals};
+use crate::engine::{Archive, BackupJob, Engine, Queue};
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{
     KeyspaceState, Manifest, ManifestAccess, ManifestReport, ManifestSetup, ManifestState,
@@ -185,7 +186,6 @@ impl Engine {
             .max(state.catalog_index);
         log.skip_to(last_index.next());
         let (next_segment, orphans) = survey(options, state, &replay.loaded)?;
-        let log_begun_at = log.end_lsn();
         let views = Arc::new(Views::default());
         let last_time_us = log.last_time_us().max(state.covered_time_us);
         views.advance(last_index, last_time_us);
@@ -200,6 +200,7 @@ impl Engine {
             options: options.clone(),
             store_id: state.store_id,
             clock: options.clock.clone(),
+            log_begun_at: log.end_lsn(),
             log,
             manifest,
             keyspaces: ArcSwap::from_pointee(replay.keyspaces),
@@ -207,6 +208,7 @@ impl Engine {
             next_keyspace: AtomicU64::new(u64::from(replay.next_keyspace.0)),
             queue: Queue::default(),
             commit: Mutex::new(commit),
+            signals: views.signals().clone(),
             views,
             feed: Feed::default(),
             pins: Arc::default(),
@@ -218,7 +220,6 @@ impl Engine {
             pressure: Pressure::default(),
             metrics: Metrics::default(),
             activity_before: Activity::decode(&state.activity),
-            log_begun_at,
             dropped: Mutex::new(replay.dropped),
             garbage: Mutex::new(Vec::new()),
             flushed: Mutex::new(Vec::new()),
@@ -227,10 +228,9 @@ impl Engine {
             backups: Mutex::new(()),
             archive: Archive::new(last_index),
             backup_job: BackupJob::default(),
-            signals: Signals::default(),
             threads: Mutex::new(Vec::new()),
             latched: OnceLock::new(),
-            closed: AtomicBool::new(false),
+            calls: Calls::default(),
             lock: Mutex::new(lock),
         };
         Ok((engine, replay.bytes))

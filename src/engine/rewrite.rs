@@ -12,9 +12,9 @@ use bytes::Bytes;
 
 use crate::engine::views::Boundaries;
 use crate::error::Result;
-use crate::operator::MergeOperator;
+use crate::operator::{self, MergeOperator};
 use crate::types::{
-    Entry, EntryKind, Fragment, Index, RangeDelete, RangeDeletes, Version, expires_us,
+    Entry, EntryKind, Index, RangeDelete, RangeDeletes, Steps, VALUE_BYTES_MAX, Version, expires_us,
 };
 
 /// The boundary that a version is at or below, or, if it is above all, its index.
@@ -30,6 +30,8 @@ struct Chain {
     key: Vec<u8>,
     /// Newest first.
     operands: Vec<(Version, Bytes)>,
+    /// Their lengths together.
+    bytes: usize,
 }
 
 /// What is below a chain.
@@ -46,8 +48,11 @@ pub(crate) struct Rewrite {
     /// work.
     bottom: bool,
     /// The range deletions of all inputs.
-    ranges: RangeDeletes,
+    ranges: Arc<RangeDeletes>,
+    /// Those that are still needed: of each stripe, the newest one first, the newest over each key.
+    needed: Vec<Steps>,
     operator: Option<Arc<dyn MergeOperator>>,
+    value_bytes_max: usize,
     key: Vec<u8>,
     /// The stripe of the version of `key` seen last.
     last: Option<Stripe>,
@@ -60,14 +65,16 @@ impl Rewrite {
     pub(crate) fn new(
         boundaries: Boundaries,
         bottom: bool,
-        ranges: RangeDeletes,
+        ranges: Arc<RangeDeletes>,
         operator: Option<Arc<dyn MergeOperator>>,
     ) -> Self {
         Self {
+            needed: needed(&boundaries, bottom, &ranges),
             boundaries,
             bottom,
             ranges,
             operator,
+            value_bytes_max: VALUE_BYTES_MAX,
             key: Vec::new(),
             last: None,
             hidden: false,
@@ -104,10 +111,7 @@ impl Rewrite {
         let is_expired = entry.kind == EntryKind::Expiring
             && expires_us(entry.value).is_some_and(|us| us <= self.boundaries.time_us);
         match entry.kind {
-            EntryKind::Merge if self.operator.is_some() => {
-                self.push(entry);
-                return Ok(());
-            }
+            EntryKind::Merge if self.operator.is_some() => return self.push(entry, write),
             EntryKind::Merge => return write(*entry),
             _ => self.hidden = true,
         }
@@ -157,61 +161,54 @@ impl Rewrite {
         Ok(())
     }
 
-    /// The range deletions that are still needed, of the keys from `lower` on and below `upper`.
+    /// The range deletions that are still needed, of the keys from `lower` on and below `upper`, by their
+    /// first keys. O(log n) a stripe, and what comes out.
     pub(crate) fn range_deletes(
         &self,
         lower: Option<&Bytes>,
         upper: Option<&Bytes>,
     ) -> Vec<RangeDelete> {
-        let needed = self.ranges.fragments().iter().map(|fragment| Fragment {
-            versions: self.needed(&fragment.versions),
-            ..fragment.clone()
-        });
-        let needed = RangeDeletes::of_fragments(needed);
-        needed.within(lower, upper).collect()
-    }
-
-    fn needed(&self, versions: &[Version]) -> Vec<Version> {
-        let mut last = None;
-        let mut needed = versions.to_vec();
-        needed.retain(|version| {
-            let stripe = self.stripe(*version);
-            let is_newest = last.replace(stripe) != Some(stripe);
-            is_newest && !(self.bottom && stripe == Stripe::Below(0))
-        });
-        needed
+        let stripes = self.needed.iter();
+        let mut all: Vec<_> = stripes
+            .flat_map(|steps| steps.within(lower, upper))
+            .collect();
+        all.sort_by(|a, b| a.from.cmp(&b.from));
+        all
     }
 
     fn stripe(&self, version: Version) -> Stripe {
-        let indexes = &self.boundaries.indexes;
-        let at = indexes.partition_point(|boundary| *boundary < version.index);
-        if at < indexes.len() {
-            Stripe::Below(at)
-        } else {
-            Stripe::Record(version.index)
-        }
+        stripe(&self.boundaries, version)
     }
 
     /// Whether a range deletion in the entry's stripe hides it.
     fn is_deleted(&self, entry: &Entry<'_>, stripe: Stripe) -> bool {
-        if self.ranges.is_empty() {
-            return false;
-        }
-        let fragment = self.ranges.at(entry.key);
-        let next_newer = fragment.and_then(|fragment| {
-            let newer = fragment.versions.partition_point(|v| *v > entry.version);
-            fragment.versions.get(newer.checked_sub(1)?)
-        });
-        next_newer.is_some_and(|version| self.stripe(*version) == stripe)
+        let newest = match stripe {
+            Stripe::Below(at) => self.boundaries.indexes.get(at).copied(),
+            Stripe::Record(index) => Some(index),
+        };
+        let newest = newest.map_or(entry.version, Version::newest_at);
+        let deleted = self.ranges.newest(entry.key, newest);
+        deleted.is_some_and(|deleted| deleted > entry.version)
     }
 
-    fn push(&mut self, entry: &Entry<'_>) {
+    /// Adds a merge to the chain. One that would hold more than a value can is ended before: so much is in
+    /// memory at once.
+    fn push(
+        &mut self,
+        entry: &Entry<'_>,
+        write: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if self.chain.bytes + entry.value.len() > self.value_bytes_max {
+            self.end_chain(Below::Unknown, write)?;
+        }
         if self.chain.operands.is_empty() {
             self.chain.key.clear();
             self.chain.key.extend_from_slice(entry.key);
         }
         let operand = Bytes::copy_from_slice(entry.value);
+        self.chain.bytes += operand.len();
         self.chain.operands.push((entry.version, operand));
+        Ok(())
     }
 
     /// Writes the chain as little as can be. Returns whether what is below it is now part of it.
@@ -224,7 +221,7 @@ impl Rewrite {
             return Ok(false);
         };
         let chain = &self.chain;
-        let folded = self.operator.as_ref().and_then(|operator| {
+        let folded = self.operator.as_deref().and_then(|by| {
             let operands: Vec<Bytes> = chain
                 .operands
                 .iter()
@@ -233,20 +230,22 @@ impl Rewrite {
                 .collect();
             match below {
                 Below::Value(value) => {
-                    let merged = operator.merge(&chain.key, Some(value), &operands);
+                    let merged = operator::merge(by, &chain.key, Some(value), &operands);
                     merged.ok().map(|value| (EntryKind::Put, value))
                 }
                 Below::Nothing => {
-                    let merged = operator.merge(&chain.key, None, &operands);
+                    let merged = operator::merge(by, &chain.key, None, &operands);
                     merged.ok().map(|value| (EntryKind::Put, value))
                 }
                 Below::Unknown if operands.len() > 1 => {
-                    let combined = operator.combine(&chain.key, &operands);
+                    let combined = operator::combine(by, &chain.key, &operands);
                     combined.map(|operand| (EntryKind::Merge, operand))
                 }
                 Below::Unknown => None,
             }
         });
+        // Longer than a value can be: a segment takes the parts, and a reader the whole.
+        let folded = folded.filter(|(_, value)| value.len() <= self.value_bytes_max);
         let is_folded = folded.is_some();
         match folded {
             Some((kind, value)) => write(Entry {
@@ -255,7 +254,7 @@ impl Rewrite {
                 kind,
                 value: &value,
             })?,
-            // Also what the operator refuses: the reader is told, and nothing is thrown away.
+            // Also what the operator refuses or makes too long: the reader is told, and nothing is thrown away.
             None => {
                 for (version, operand) in &chain.operands {
                     write(Entry {
@@ -268,8 +267,33 @@ impl Rewrite {
             }
         }
         self.chain.operands.clear();
+        self.chain.bytes = 0;
         Ok(is_folded)
     }
+}
+
+fn stripe(boundaries: &Boundaries, version: Version) -> Stripe {
+    let indexes = &boundaries.indexes;
+    let at = indexes.partition_point(|boundary| *boundary < version.index);
+    if at < indexes.len() {
+        Stripe::Below(at)
+    } else {
+        Stripe::Record(version.index)
+    }
+}
+
+fn needed(boundaries: &Boundaries, bottom: bool, ranges: &RangeDeletes) -> Vec<Steps> {
+    let of = |one: &RangeDelete| stripe(boundaries, one.version);
+    let all = ranges.all();
+    let stripes = all.chunk_by(|one, next| of(one) == of(next)).rev();
+    let kept = stripes.filter(|stripe| {
+        let is_done = bottom
+            && stripe
+                .first()
+                .is_some_and(|one| of(one) == Stripe::Below(0));
+        !is_done
+    });
+    kept.map(|stripe| Steps::of(stripe).0).collect()
 }
 
 #[cfg(test)]

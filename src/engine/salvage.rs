@@ -5,9 +5,7 @@ use crate::engine::Engine;
 use crate::engine::batch::{Effect, Expiry};
 use crate::engine::tree::Frozen;
 use crate::error::{Damage, Result};
-use crate::types::{
-    EXPIRY_BYTES, Entry, EntryKind, RangeDelete, RangeDeletes, Version, expires_us,
-};
+use crate::types::{EXPIRY_BYTES, Entry, EntryKind, RangeDeletes, Version, expires_us};
 
 /// One thing that a salvage found: in this keyspace this was done to the key. Later ones come on top of
 /// earlier ones.
@@ -100,9 +98,7 @@ impl<'a, 'v> Table<'a, 'v> {
     }
 
     fn show_ranges(&mut self) -> Result<()> {
-        let mut all: Vec<RangeDelete> = self.ranges.within(None, None).collect();
-        all.sort_by_key(|range| range.version);
-        for range in all {
+        for range in self.ranges.all() {
             self.show(&range.from, Effect::DeleteTo(range.to.as_deref()))?;
         }
         Ok(())

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::engine::hiding::Hiding;
 use crate::engine::merge::{Direction, Merge};
 use crate::engine::tree::{Tree, TreeState};
 use crate::engine::values::Values;
 use crate::engine::views::{HeldPoint, ReadPoint};
 use crate::error::{Error, Result};
-use crate::types::{EntryKind, RangeDeletes, Version};
+use crate::types::{EntryKind, Version};
 
 /// Keys hidden by one range deletion, one behind the other, from which on it is skipped as a whole.
 const SKIP_KEYS_MIN: u32 = 16;
@@ -25,8 +26,8 @@ pub(crate) struct Scan {
     /// The tree's count of changes when `state` was loaded, or before.
     changes: u64,
     at: ReadPoint,
-    /// All that is deleted in the range.
-    ranges: RangeDeletes,
+    /// What hides keys of the range.
+    hiding: Hiding,
     lower: Vec<u8>,
     upper: Option<Vec<u8>>,
     front: Option<Merge>,
@@ -56,13 +57,13 @@ impl Scan {
         let changes = tree.changes();
         let state = tree.load();
         let at = at();
-        let ranges = RangeDeletes::new(state.range_deletes(&lower, upper.as_deref()));
+        let hiding = Hiding::new(&state, &lower, upper.as_deref(), at.version());
         Self {
             tree: tree.clone(),
             state,
             changes,
             at,
-            ranges,
+            hiding,
             lower,
             upper,
             front,
@@ -118,7 +119,7 @@ impl Scan {
             return;
         }
         let upper = self.upper.as_deref();
-        self.ranges = RangeDeletes::new(state.range_deletes(&self.lower, upper));
+        self.hiding = Hiding::new(&state, &self.lower, upper, self.at.version());
         self.state = state;
         (self.front, self.back) = (None, None);
         self.hidden = 0;
@@ -161,13 +162,13 @@ impl Scan {
             let key = self.front_key.get_or_insert_default();
             key.clear();
             key.extend_from_slice(entry.key);
-            let deleted = newest_delete(&self.ranges, key, self.at);
+            let deleted = self.hiding.newest(key);
             if deleted.is_some_and(|deleted| deleted > entry.version) {
                 merge.advance()?;
                 self.hidden += 1;
                 if self.hidden >= SKIP_KEYS_MIN {
                     self.hidden = 0;
-                    skip(merge, &self.ranges, key, self.at, Direction::Forward)?;
+                    self.hiding.skip(merge, key, Direction::Forward)?;
                 }
                 continue;
             }
@@ -214,7 +215,7 @@ impl Scan {
             let upper = self.upper.get_or_insert_default();
             upper.clear();
             upper.extend_from_slice(entry.key);
-            let deleted = newest_delete(&self.ranges, upper, self.at);
+            let deleted = self.hiding.newest(upper);
             // Backwards the versions of a key come oldest first: the last one visible wins.
             let mut newest = None;
             let mut operands = Vec::new();
@@ -242,40 +243,10 @@ impl Scan {
             self.hidden += u32::from(was_hidden);
             if self.hidden >= SKIP_KEYS_MIN {
                 self.hidden = 0;
-                skip(merge, &self.ranges, upper, self.at, Direction::Backward)?;
+                self.hiding.skip(merge, upper, Direction::Backward)?;
             }
         }
     }
-}
-
-/// The newest deletion of a range with `key` in it that the reader sees.
-#[inline]
-fn newest_delete(ranges: &RangeDeletes, key: &[u8], at: ReadPoint) -> Option<Version> {
-    if ranges.is_empty() {
-        return None;
-    }
-    ranges.newest(key, at.version())
-}
-
-/// Takes the merge past the range deletion that hides `key`.
-fn skip(
-    merge: &mut Merge,
-    ranges: &RangeDeletes,
-    key: &[u8],
-    at: ReadPoint,
-    direction: Direction,
-) -> Result<()> {
-    let Some(fragment) = ranges.at(key) else {
-        return Ok(());
-    };
-    let Some(version) = fragment.newest(at.version()) else {
-        return Ok(());
-    };
-    let place = match direction {
-        Direction::Forward => fragment.to.as_deref(),
-        Direction::Backward => Some(&fragment.from[..]),
-    };
-    merge.skip(place, version.index)
 }
 
 /// The value of `key`, whose newest visible entry, at the merge's place, is a merge. Leaves the merge at the

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::engine::values::Values;
@@ -18,7 +17,7 @@ use crate::memtable::Memtable;
 use crate::operator::MergeOperators;
 use crate::options::KeyspaceOptions;
 use crate::segment::Segment;
-use crate::types::{Found, Index, KeyspaceId, RangeDelete, SegmentNumber, Version};
+use crate::types::{Found, Index, KeyspaceId, SegmentNumber, Version};
 
 /// Levels below level 0 at most; the last takes whatever comes.
 pub(crate) const LEVELS_MAX: usize = 7;
@@ -205,23 +204,6 @@ impl TreeState {
             !is_same
         };
         level0.iter().filter(run).count()
-    }
-
-    /// Every range deletion of keys from `lower` on and below `upper`, from all tables.
-    pub(crate) fn range_deletes(&self, lower: &[u8], upper: Option<&[u8]>) -> Vec<RangeDelete> {
-        let in_memory: Vec<_> = self.memtables().filter_map(|t| t.range_deletes()).collect();
-        let in_segments = self.segments().map(|(_, segment)| segment.range_deletes());
-        let tables = in_memory.iter().map(Arc::as_ref).chain(in_segments);
-        let mut tables = tables.filter(|ranges| !ranges.is_empty()).peekable();
-        if tables.peek().is_none() {
-            return Vec::new();
-        }
-        let (lower, upper) = (
-            Bytes::copy_from_slice(lower),
-            upper.map(Bytes::copy_from_slice),
-        );
-        let all = tables.flat_map(|ranges| ranges.within(Some(&lower), upper.as_ref()));
-        all.collect()
     }
 
     /// All segments with their levels.

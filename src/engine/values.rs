@@ -8,8 +8,7 @@ use crate::engine::scan::Scan;
 use crate::engine::tree::Tree;
 use crate::engine::views::ReadPoint;
 use crate::error::{Error, Result};
-use crate::operator::MergeOperator;
-use crate::operator::MergeOperators;
+use crate::operator::{self, MergeOperator, MergeOperators};
 use crate::types::{EXPIRY_BYTES, Entry, EntryKind};
 
 /// How the values of one keyspace are worked out.
@@ -72,7 +71,7 @@ impl Values {
         operands: &[Bytes],
     ) -> Result<Bytes> {
         let operator = self.operator()?;
-        let merged = operator.merge(key, below.as_deref(), operands);
+        let merged = operator::merge(&**operator, key, below.as_deref(), operands);
         merged.map(Bytes::from).map_err(|why| Error::MergeFailed {
             name: self.keyspace.clone(),
             key: key.to_vec(),

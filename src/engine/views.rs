@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::engine::jobs::{Job, Signals};
 use crate::types::{Entry, EntryKind, Index, Version, expires_us};
 
 /// What a reader sees: every record up to an index, at a time by which values expire. The time is that
@@ -63,6 +64,10 @@ pub(crate) struct Views {
     /// A time that no loss of power takes back: that of a record that is durable.
     durable_time_us: AtomicU64,
     held: Mutex<BTreeMap<Index, Holders>>,
+    /// Once nobody reads below this index, a compaction can give space back; 0 if none waits for that.
+    /// Changed under the lock of `held`.
+    awaited: AtomicU64,
+    signals: Arc<Signals>,
 }
 
 /// A point held until dropped.
@@ -140,6 +145,27 @@ impl Views {
         Boundaries { indexes, time_us }
     }
 
+    pub(crate) fn signals(&self) -> &Arc<Signals> {
+        &self.signals
+    }
+
+    /// Wakes the compaction once nobody reads below `index` any more, which may be so by now.
+    pub(crate) fn await_release(&self, index: Index) {
+        let held = self.held.lock();
+        self.awaited.store(index.0, Ordering::Relaxed);
+        self.tell_if_released(held.keys().next());
+    }
+
+    /// Called with the lowest point held, under the lock. Short-lived readers pay a relaxed load.
+    #[inline]
+    fn tell_if_released(&self, lowest: Option<&Index>) {
+        let awaited = self.awaited.load(Ordering::Relaxed);
+        if awaited > 0 && lowest.is_none_or(|lowest| lowest.0 >= awaited) {
+            self.awaited.store(0, Ordering::Relaxed);
+            self.signals.wake(Job::Compact);
+        }
+    }
+
     /// How many readers hold a point, and the lowest one held.
     pub(crate) fn summary(&self) -> (usize, Option<ReadPoint>) {
         let held = self.held.lock();
@@ -175,6 +201,7 @@ impl Drop for HeldPoint {
             holders.count -= 1;
             if holders.count == 0 {
                 held.remove(&self.point.index);
+                self.views.tell_if_released(held.keys().next());
             }
         }
     }

@@ -1,24 +1,13 @@
-//! The range deletions of a memtable: few, so that each one is added to a list, and cut into fragments
-//! when somebody looks.
+//! The range deletions of a memtable: each one is put in its place when it comes, so that neither the next
+//! look nor the next commit has to wait until all are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 
 use super::Memtable;
 use crate::types::{RangeDelete, RangeDeletes, Version};
-
-/// What is counted for one beside its keys, in bytes.
-const OVERHEAD_BYTES: usize = 128;
-
-#[derive(Debug, Default)]
-struct Inside {
-    all: Vec<RangeDelete>,
-    /// As many of `all` as `cut` was made of.
-    cut_of: usize,
-    cut: Arc<RangeDeletes>,
-}
 
 /// Range deletions that may still grow in number.
 #[derive(Debug, Default)]
@@ -26,45 +15,44 @@ pub(super) struct Ranges {
     /// Read without the lock: most tables have none.
     count: AtomicUsize,
     bytes: AtomicUsize,
-    inside: Mutex<Inside>,
+    /// Changed in place unless somebody holds what was handed out.
+    all: RwLock<Arc<RangeDeletes>>,
 }
 
 impl Memtable {
-    /// Adds the deletion of a range; without effect if it is empty. Safe to repeat. O(1); the next look
-    /// at it takes O(n log n).
-    pub fn delete_range(&self, range: RangeDelete) {
+    /// Adds the deletion of a range; without effect if it is empty. Safe to repeat. Returns by how many
+    /// bytes the table's memory grew. O(log n), spread over all.
+    pub fn delete_range(&self, range: RangeDelete) -> isize {
         if range.is_empty() {
-            return;
+            return 0;
         }
         let ranges = self.ranges();
-        let key_bytes = range.from.len() + range.to.as_ref().map_or(0, bytes::Bytes::len);
-        ranges
-            .bytes
-            .fetch_add(key_bytes + OVERHEAD_BYTES, Ordering::Relaxed);
-        ranges.inside.lock().all.push(range);
+        let mut all = ranges.all.write();
+        Arc::make_mut(&mut all).push(range);
+        let bytes = all.bytes();
+        let before = ranges.bytes.swap(bytes, Ordering::Relaxed);
         ranges.count.fetch_add(1, Ordering::Release);
+        bytes.cast_signed().wrapping_sub(before.cast_signed())
     }
 
-    /// The range deletions that are in it now; `None` if there are none, which is quick to say.
+    /// The range deletions that are in it now; `None` if there are none, which is quick to say. O(1).
     #[inline]
     #[must_use]
     pub fn range_deletes(&self) -> Option<Arc<RangeDeletes>> {
         if self.ranges().count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut inside = self.ranges().inside.lock();
-        if inside.cut_of != inside.all.len() {
-            inside.cut = Arc::new(RangeDeletes::new(inside.all.iter().cloned()));
-            inside.cut_of = inside.all.len();
-        }
-        Some(Arc::clone(&inside.cut))
+        Some(Arc::clone(&self.ranges().all.read()))
     }
 
     /// The newest deletion of a range with `key` in it that is no newer than `at`.
     #[inline]
     #[must_use]
     pub fn deleted(&self, key: &[u8], at: Version) -> Option<Version> {
-        self.range_deletes()?.newest(key, at)
+        if self.ranges().count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.ranges().all.read().newest(key, at)
     }
 
     /// How many there are.
@@ -117,12 +105,19 @@ mod tests {
             .map(|n| vec![n / 7, n % 7][..1 + usize::from(n % 2)].to_vec())
             .collect();
         for round in 0..60 {
+            // Enough, now and then, for runs of runs.
+            let steps = if round % 20 == 0 { 700 } else { 25 };
             let (table, mut all) = (Memtable::new(), Vec::new());
             let mut held = None;
-            for step in 0..25 {
+            for step in 0..steps {
                 let from = &keys[next(40) as usize];
                 let to = keys.get(next(44) as usize);
-                let one = range(from, to.map(Vec::as_slice), 1 + next(9), next(3) as u32);
+                let one = range(
+                    from,
+                    to.map(Vec::as_slice),
+                    1 + next(9) + step / 10,
+                    next(3) as u32,
+                );
                 let before = (table.range_count(), table.range_bytes(), table.is_empty());
                 table.delete_range(one.clone());
                 let after = (table.range_count(), table.range_bytes(), table.is_empty());
@@ -132,11 +127,11 @@ mod tests {
                     assert!(after.0 == before.0 + 1 && after.1 > before.1 && !after.2);
                     all.push(one);
                 }
-                if next(3) > 0 {
+                if next(3 + step / 10) > 0 {
                     continue;
                 }
                 for key in &keys {
-                    let index = Index(next(11));
+                    let index = Index(next(11 + step / 10));
                     for at in [Version::newest_at(index), Version { index, position: 1 }] {
                         let found = table.deleted(key, at);
                         let what = format!("round {round}, step {step}, {key:?} at {at:?}");
@@ -144,10 +139,12 @@ mod tests {
                     }
                 }
                 // What was handed out stays as it was.
-                let now = table.range_deletes();
-                if let Some((then, count)) = held.replace((now, all.len())) {
-                    let cut = RangeDeletes::new(all[..count].iter().cloned());
-                    assert_eq!(then.as_deref().unwrap_or(&RangeDeletes::default()), &cut);
+                if let Some((then, count)) = held.replace((table.range_deletes(), all.len())) {
+                    let then: Arc<RangeDeletes> = then.unwrap_or_default();
+                    for key in &keys {
+                        let found = then.newest(key, Version::MAX);
+                        assert_eq!(found, plain(&all[..count], key, Version::MAX));
+                    }
                 }
             }
         }
@@ -161,9 +158,8 @@ mod tests {
             table.delete_range(range(b"b", Some(b"d"), 4, 0));
         }
         table.delete_range(range(b"d", Some(b"b"), 5, 0));
-        let ranges = table.range_deletes().unwrap();
-        assert_eq!(ranges.fragments().len(), 1);
-        assert_eq!(ranges.fragments()[0].versions.len(), 1);
+        let ranges = RangeDeletes::new(table.range_deletes().unwrap().all());
+        assert_eq!(ranges.all(), [range(b"b", Some(b"d"), 4, 0)]);
         assert_eq!(table.deleted(b"d", Version::MAX), None);
         assert_eq!(table.deleted(b"c", Version::default()), None);
     }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -135,10 +136,16 @@ impl SegmentBuilder {
     pub fn create(setup: SegmentSetup) -> Result<Self> {
         setup.options.check(&setup.dir)?;
         let path = setup.dir.join(temporary_name(setup.number));
-        let file = setup
-            .vfs
-            .open(&path, Access::CreateOrTruncate)
-            .map_err(|error| Error::io("create", &path, error))?;
+        // Never the old file emptied: somebody may still hold it open, and write to it.
+        let create = || setup.vfs.open(&path, Access::CreateNew);
+        let file = create().or_else(|error| {
+            if error.kind() != ErrorKind::AlreadyExists {
+                return Err(error);
+            }
+            setup.vfs.remove(&path)?;
+            create()
+        });
+        let file = file.map_err(|error| Error::io("create", &path, error))?;
         let identity = identity(&setup);
         let options = &setup.options;
         Ok(Self {

@@ -69,8 +69,7 @@ fn build(disk: &MemoryVfs, options: SegmentOptions, rows: &Rows) -> SegmentMeta 
         let added = builder.add(row.entry());
         added.expect("an entry in order is taken");
     }
-    let ranges = RangeDeletes::new(rows.ranges().iter().cloned());
-    builder.set_range_deletes(ranges.within(None, None).collect());
+    builder.set_range_deletes(RangeDeletes::new(rows.ranges().iter().cloned()).all());
     builder
         .finish()
         .expect("a segment with an entry is finished")
@@ -144,8 +143,8 @@ fn damaged(input: &mut Input<'_>) {
 /// What an open segment says of range deletions was read when it was opened, and is right.
 fn check_ranges(segment: &Arc<Segment>, rows: &Rows) {
     let ranges = segment.range_deletes();
-    let cut = ranges.fragments().iter().map(|f| f.versions.len() as u64);
-    assert_eq!(segment.meta().range_deletes, cut.sum::<u64>());
+    let written = RangeDeletes::new(rows.ranges().iter().cloned()).all();
+    assert_eq!(segment.meta().range_deletes, written.len() as u64);
     let bounds = rows.ranges().iter();
     let bounds = bounds
         .flat_map(|r| [Some(&r.from), r.to.as_ref()])

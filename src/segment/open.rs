@@ -84,7 +84,7 @@ impl Segment {
         });
         Ok(Self {
             file,
-            ranges: RangeDeletes::new(properties.range_deletes.iter().cloned()),
+            ranges: Arc::new(RangeDeletes::new(properties.range_deletes.iter().cloned())),
             meta: meta.clone(),
             footer,
             properties,

@@ -25,7 +25,7 @@ pub struct Segment {
     pub(super) properties: Properties,
     /// Index and filter; `None` if they are left to the cache.
     pub(super) pinned: Option<Pinned>,
-    pub(super) ranges: RangeDeletes,
+    pub(super) ranges: Arc<RangeDeletes>,
     pub(super) cache: Arc<BlockCache>,
 }
 
@@ -153,7 +153,7 @@ impl Segment {
 
     /// The range deletions in it.
     #[must_use]
-    pub fn range_deletes(&self) -> &RangeDeletes {
+    pub fn range_deletes(&self) -> &Arc<RangeDeletes> {
         &self.ranges
     }
 

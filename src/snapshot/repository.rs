@@ -275,15 +275,20 @@ impl Repository {
     }
 
     /// Adds the segments that are missing, from the paths given with them, and makes them durable. Returns
-    /// how many were copied, and their bytes. The caller holds the lock.
+    /// how many were copied, and their bytes. The caller holds the lock, and `go_on` is asked before each.
     ///
     /// # Errors
-    /// `Damaged` if a segment isn't what it must be, or what the disks answer. What was copied stays for
+    /// `Damaged` if a segment isn't what it must be, what the disks answer, or what `go_on` does. What was copied stays for
     /// the next attempt.
-    pub fn add_segments(&self, segments: &[(SegmentContent, PathBuf)]) -> Result<(u64, u64)> {
+    pub fn add_segments(
+        &self,
+        segments: &[(SegmentContent, PathBuf)],
+        go_on: impl Fn() -> Result<()>,
+    ) -> Result<(u64, u64)> {
         let folder = self.dir.join(SEGMENTS);
         let (mut added, mut bytes) = (Vec::new(), 0);
         for (segment, from) in segments {
+            go_on()?;
             if self.has_segment(segment)? {
                 continue;
             }

@@ -10,7 +10,7 @@ use std::fmt;
 pub use compression::{Codec, Compression};
 pub use entry::{EXPIRY_BYTES, Entry, Found, expires_us, order};
 pub use file::{LogFileMeta, SegmentMeta};
-pub use range_delete::{Fragment, RangeDelete, RangeDeletes};
+pub use range_delete::{RangeDelete, RangeDeletes, Steps, Stretch};
 
 /// Longest key, in bytes (64 KiB). The empty key is a key like any other and sorts first.
 pub const KEY_BYTES_MAX: usize = 64 << 10;

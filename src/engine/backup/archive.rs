@@ -116,6 +116,7 @@ impl Engine {
 
     /// Archives every record that was written before the call. Returns the last one archived.
     pub(crate) fn archive_now(&self) -> Result<Index> {
+        let _call = self.calls.enter()?;
         self.check_writable()?;
         if self.options.archive.is_none() {
             return Err(Error::InvalidOption {
@@ -124,7 +125,9 @@ impl Engine {
             });
         }
         self.sync()?;
-        while self.step_archive()? {}
+        while self.step_archive()? {
+            self.calls.check()?;
+        }
         Ok(self.archive.through())
     }
 
@@ -377,9 +380,10 @@ impl Engine {
         })
     }
 
-    /// Archives what there is, before the store is let go; as far as that works, and soon.
+    /// Archives what there is, before the store is let go and when nobody is at work in it any more; as far as
+    /// that works, and soon.
     pub(crate) fn archive_rest(&self) {
-        if self.options.archive.is_none() || self.check_writable().is_err() {
+        if self.options.archive.is_none() || self.latched().is_some() {
             return;
         }
         let since = self.clock.elapsed();

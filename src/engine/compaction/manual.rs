@@ -31,6 +31,7 @@ impl Engine {
         lower: &[u8],
         upper: Option<&[u8]>,
     ) -> Result<()> {
+        let _call = self.calls.enter()?;
         self.flush()?;
         let request = Request {
             tree,
@@ -91,7 +92,7 @@ impl Engine {
                 compactions.claim(task)
             };
             match claimed {
-                Some(task) => return self.run_task(&task).map(|()| true),
+                Some(task) => return self.run_task(task).map(|()| true),
                 None => self.signals.wait_for_job(),
             }
         }

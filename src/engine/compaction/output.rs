@@ -11,7 +11,7 @@ use crate::engine::rewrite::Rewrite;
 use crate::engine::tree::Tree;
 use crate::error::Result;
 use crate::segment::{Segment, SegmentBuilder};
-use crate::types::{Entry, RangeDeletes, SegmentMeta};
+use crate::types::{Entry, Index, RangeDeletes, SegmentMeta, Version};
 
 /// The segments being written, one at a time.
 struct Output<'a> {
@@ -76,10 +76,8 @@ impl Engine {
     /// Writes what is needed of a task's inputs into new segments, which `built` names even after an error.
     pub(super) fn merge_segments(&self, task: &Task, built: &mut Vec<SegmentMeta>) -> Result<()> {
         let boundaries = self.views.boundaries();
-        let ranges = task
-            .inputs()
-            .flat_map(|s| s.range_deletes().within(None, None));
-        let ranges = RangeDeletes::new(ranges);
+        let ranges = task.inputs().flat_map(|s| s.range_deletes().all());
+        let ranges = Arc::new(RangeDeletes::new(ranges));
         // Unread, what is deleted as a whole.
         let gone = |s: &&Arc<Segment>| ranges_hide(&ranges, s, &boundaries.indexes);
         let mut sources: Vec<_> = task
@@ -114,6 +112,8 @@ fn write_all(sources: Vec<Source>, rewrite: &mut Rewrite, output: &mut Output<'_
     let mut merge = Merge::new(sources, Direction::Forward);
     merge.seek(&[])?;
     while let Some(entry) = merge.entry() {
+        // Whoever closes the store waits for this.
+        output.engine.calls.check()?;
         if output.is_full(entry.key) && !rewrite.is_at(entry.key) {
             rewrite.finish(&mut |entry| output.add(entry))?;
             output.cut(rewrite, Some(Bytes::copy_from_slice(entry.key)))?;
@@ -126,11 +126,7 @@ fn write_all(sources: Vec<Source>, rewrite: &mut Rewrite, output: &mut Output<'_
 }
 
 /// Whether one range deletion hides all of a segment from everybody.
-fn ranges_hide(
-    ranges: &RangeDeletes,
-    segment: &Segment,
-    boundaries: &[crate::types::Index],
-) -> bool {
+fn ranges_hide(ranges: &RangeDeletes, segment: &Segment, boundaries: &[Index]) -> bool {
     let meta = segment.meta();
     let Some(lowest) = boundaries.first() else {
         return false;
@@ -138,12 +134,8 @@ fn ranges_hide(
     if meta.is_endless || meta.range_deletes > 0 {
         return false;
     }
-    let fragment = ranges.at(&meta.smallest_key);
-    let hides = |version: &crate::types::Version| {
-        version.index > meta.largest_index && version.index <= *lowest
-    };
-    fragment.is_some_and(|fragment| {
-        let whole = fragment.to.as_ref().is_none_or(|to| *to > meta.largest_key);
-        whole && fragment.versions.iter().any(hides)
-    })
+    let at = Version::newest_at(*lowest);
+    let stretch = ranges.stretch(&meta.smallest_key, at);
+    let is_newer = |version: Version| version.index > meta.largest_index;
+    stretch.newest.is_some_and(is_newer) && stretch.to.is_none_or(|to| to > &meta.largest_key[..])
 }

@@ -1,14 +1,16 @@
 //! Which compaction is needed most.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::engine::compaction::Compactions;
 use crate::engine::compaction::levels::Shape;
-use crate::engine::compaction::task::{Task, overlapping, superfluous};
+use crate::engine::compaction::task::{Task, is_read_whole, is_stale, overlapping};
 use crate::engine::tree::{LEVELS_MAX, Tree, TreeState};
 use crate::engine::views::Boundaries;
 use crate::segment::Segment;
+use crate::types::Index;
 
 /// A task and how much it is needed: 1 is when it begins to be.
 struct Pick {
@@ -24,6 +26,8 @@ struct Choice<'a> {
     shape: Shape,
     compactions: &'a Compactions,
     boundaries: &'a Boundaries,
+    /// The lowest index below which somebody reads, and so keeps a segment's space from being given back.
+    awaited: &'a Cell<Option<Index>>,
 }
 
 impl TreeState {
@@ -38,9 +42,11 @@ impl Engine {
     pub(super) fn next_task(&self, compactions: &Compactions) -> Option<Task> {
         let keyspaces = self.keyspaces.load();
         let boundaries = self.views.boundaries();
+        let now = self.clock.elapsed();
+        let awaited = Cell::new(None);
         let mut best: Option<Pick> = None;
         for tree in keyspaces.trees() {
-            if compactions.failed.contains(&tree.id) || tree.is_dropped() {
+            if compactions.is_waiting(tree, now) || tree.is_dropped() {
                 continue;
             }
             let state = tree.load();
@@ -51,6 +57,7 @@ impl Engine {
                 shape: Shape::of(&state.levels_bytes(), self.options.level_base_bytes),
                 compactions,
                 boundaries: &boundaries,
+                awaited: &awaited,
             };
             let pick = choice.pick();
             if let Some(pick) = pick
@@ -58,6 +65,9 @@ impl Engine {
             {
                 best = Some(pick);
             }
+        }
+        if let (None, Some(index)) = (&best, awaited.get()) {
+            self.views.await_release(index);
         }
         best.map(|pick| pick.task)
     }
@@ -125,7 +135,14 @@ impl Choice<'_> {
     fn superfluous(&self) -> Option<Pick> {
         self.state.segments().find_map(|(level, segment)| {
             let settled = self.compactions.settled.contains(&segment.meta().number);
-            if settled || !superfluous(segment, self.boundaries) {
+            if settled || !is_stale(segment, self.boundaries) {
+                return None;
+            }
+            if !is_read_whole(segment.meta(), self.boundaries) {
+                let index = segment.meta().largest_index;
+                let before = self.awaited.get();
+                self.awaited
+                    .set(Some(before.map_or(index, |before| before.min(index))));
                 return None;
             }
             let score = 0.5;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::engine::tree::{LEVELS_MAX, Tree, TreeState};
 use crate::engine::views::Boundaries;
 use crate::segment::Segment;
+use crate::types::SegmentMeta;
 
 /// One compaction.
 #[derive(Debug)]
@@ -88,11 +89,18 @@ impl Task {
 /// Whether a quarter of a segment is what, at the bottom, nobody needs: deletions, old versions, values
 /// that have expired.
 pub(super) fn superfluous(segment: &Segment, boundaries: &Boundaries) -> bool {
-    let meta = segment.meta();
+    is_read_whole(segment.meta(), boundaries) && is_stale(segment, boundaries)
+}
+
+/// Whether nobody reads between, or below, a segment's versions.
+pub(super) fn is_read_whole(meta: &SegmentMeta, boundaries: &Boundaries) -> bool {
     let lowest = boundaries.indexes.first();
-    if lowest.is_none_or(|lowest| meta.largest_index > *lowest) {
-        return false;
-    }
+    lowest.is_some_and(|lowest| meta.largest_index <= *lowest)
+}
+
+/// Whether much of a segment is superfluous but for those who still read it.
+pub(super) fn is_stale(segment: &Segment, boundaries: &Boundaries) -> bool {
+    let meta = segment.meta();
     let stale = segment.stale_entries(boundaries.time_us);
     meta.range_deletes > 0 || stale.saturating_mul(4) > meta.entries
 }

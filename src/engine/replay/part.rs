@@ -117,7 +117,9 @@ impl Part {
                 let version = Version { index, position };
                 match operation.to_table(version, time_us, &mut scratch) {
                     TableWrite::Entry(entry) => written.bulk.push(entry),
-                    TableWrite::Range(range) => written.bulk.table().delete_range(range),
+                    TableWrite::Range(range) => {
+                        written.bulk.table().delete_range(range);
+                    }
                 }
             }
             last = Some((keyspace, written));

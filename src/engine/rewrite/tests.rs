@@ -17,12 +17,12 @@ fn boundaries(indexes: &[u64], time_us: u64) -> Boundaries {
     }
 }
 
-fn ranges(indexes: &[u64]) -> RangeDeletes {
-    RangeDeletes::new(indexes.iter().map(|index| RangeDelete {
+fn ranges(indexes: &[u64]) -> Arc<RangeDeletes> {
+    Arc::new(RangeDeletes::new(indexes.iter().map(|index| RangeDelete {
         from: Bytes::from("a"),
         to: None,
         version: version(*index),
-    }))
+    })))
 }
 
 /// What is written of versions of one key, each with a value that names its index.
@@ -61,12 +61,7 @@ fn rewritten(
 }
 
 fn kept(indexes: &[u64], bottom: bool, versions: &[(u64, EntryKind)]) -> Vec<u64> {
-    let mut rewrite = Rewrite::new(
-        boundaries(indexes, 0),
-        bottom,
-        RangeDeletes::default(),
-        None,
-    );
+    let mut rewrite = Rewrite::new(boundaries(indexes, 0), bottom, Arc::default(), None);
     let written = rewritten(&mut rewrite, versions);
     written.into_iter().map(|(index, ..)| index).collect()
 }
@@ -116,7 +111,7 @@ fn a_range_deletion_hides_what_is_older_in_its_stripe() {
 fn merges_are_worked_out_where_what_is_below_is_known() {
     let with = |indexes: &[u64], bottom, versions: &[(u64, EntryKind)]| {
         let operator: Option<Arc<dyn MergeOperator>> = Some(Arc::new(Append));
-        let none = RangeDeletes::default();
+        let none = Arc::default();
         let mut rewrite = Rewrite::new(boundaries(indexes, 250), bottom, none, operator);
         rewritten(&mut rewrite, versions)
     };
@@ -151,7 +146,7 @@ fn merges_above_a_range_deletion_begin_anew() {
 #[test]
 fn what_has_expired_for_all_is_a_deletion() {
     let with = |bottom| {
-        let none = RangeDeletes::default();
+        let none = Arc::default();
         let mut rewrite = Rewrite::new(boundaries(&[9], 500), bottom, none, None);
         rewritten(&mut rewrite, &[(5, Expiring), (3, Put)])
     };
@@ -163,7 +158,7 @@ fn what_has_expired_for_all_is_a_deletion() {
 #[test]
 fn what_an_operator_refuses_is_kept_as_it_is() {
     let operator: Option<Arc<dyn MergeOperator>> = Some(Arc::new(crate::operator::Counter));
-    let none = RangeDeletes::default();
+    let none = Arc::default();
     let mut rewrite = Rewrite::new(boundaries(&[9], 0), true, none, operator);
     let written = rewritten(&mut rewrite, &[(9, Merge), (7, Merge), (5, Put)]);
     let kinds: Vec<_> = written
@@ -171,4 +166,25 @@ fn what_an_operator_refuses_is_kept_as_it_is() {
         .map(|(index, kind, _)| (*index, *kind))
         .collect();
     assert_eq!(kinds, [(9, Merge), (7, Merge), (5, Put)]);
+}
+
+/// A fold longer than a value can be was refused by the segment, and so was every flush from then on.
+#[test]
+fn what_would_be_too_long_stays_in_parts() {
+    let with = |bytes_max, versions: &[(u64, EntryKind)]| {
+        let operator: Option<Arc<dyn MergeOperator>> = Some(Arc::new(Append));
+        let mut rewrite = Rewrite::new(boundaries(&[9], 0), false, Arc::default(), operator);
+        rewrite.value_bytes_max = bytes_max;
+        let written = rewritten(&mut rewrite, versions);
+        let parts = written
+            .into_iter()
+            .map(|(_, kind, value)| format!("{kind:?} {value}"));
+        parts.collect::<Vec<_>>()
+    };
+    let chain = [(9, Merge), (7, Merge), (5, Merge), (3, Put), (1, Put)];
+    assert_eq!(with(4, &chain), ["Put 3579"]);
+    assert_eq!(with(3, &chain), ["Merge 9", "Merge 7", "Merge 5", "Put 3"]);
+    assert_eq!(with(2, &chain), ["Merge 79", "Put 35"]);
+    assert_eq!(with(2, &chain[..3]), ["Merge 79", "Merge 5"]);
+    assert_eq!(with(1, &chain[..3]), ["Merge 9", "Merge 7", "Merge 5"]);
 }

@@ -1,7 +1,7 @@
 //! The way of a file from its temporary name to its own, and what it refuses on the way.
 
 use super::*;
-use crate::vfs::{Fault, FaultKind, FaultVfs, TearUnit};
+use crate::vfs::{Access, Fault, FaultKind, FaultVfs, TearUnit};
 
 fn rows() -> Vec<Row> {
     (0..2_000u64)
@@ -20,12 +20,26 @@ fn the_side_effects_of_a_segment_stand_in_this_order() {
     assert_eq!(
         script,
         [
-            "create 00000007.segment.tmp or truncate",
+            "create 00000007.segment.tmp",
             "write 00000007.segment.tmp 0+547",
             "sync 00000007.segment.tmp",
             "rename 00000007.segment.tmp -> 00000007.segment",
         ]
     );
+}
+
+/// Whoever still holds what an earlier builder of this number left writes to a file of his own.
+#[test]
+fn a_segment_shares_no_file_with_one_left_behind() {
+    let memory = MemoryVfs::new();
+    memory.create_dir_all(Path::new(FOLDER)).unwrap();
+    let left = Path::new(FOLDER).join(temporary_name(NUMBER));
+    let left = memory.open(&left, Access::CreateNew).unwrap();
+    let rows = varied_rows(40);
+    let meta = build_with(setup(Arc::new(memory.clone()), tiny()), &rows).unwrap();
+    left.write_at(&[0xff; 4096], 0).unwrap();
+    let segment = open(&memory, &meta).unwrap();
+    assert_eq!(segment.verify(&mut |_| {}).unwrap(), vec![]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl Repository {
         index: Index,
         segments: &[(SegmentContent, PathBuf)],
     ) -> Result<()> {
-        self.add_segments(segments)?;
+        self.add_segments(segments, || Ok(()))?;
         let content = LoadContent {
             volume,
             index,
