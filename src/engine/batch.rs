@@ -17,6 +17,8 @@
 
 mod operations;
 
+use std::collections::BTreeSet;
+
 use crate::codec::put_varint;
 use crate::error::{Error, Result};
 use crate::types::{BATCH_BYTES_MAX, BOUND_BYTES_MAX, KEY_BYTES_MAX, KeyspaceId, VALUE_BYTES_MAX};
@@ -27,15 +29,17 @@ pub(crate) use self::operations::{Effect, Expiry, Operation, Operations, TableWr
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Touched {
     first: Option<KeyspaceId>,
-    more: Vec<KeyspaceId>,
+    more: BTreeSet<KeyspaceId>,
 }
 
 impl Touched {
     pub(crate) fn insert(&mut self, keyspace: KeyspaceId) {
         match self.first {
             None => self.first = Some(keyspace),
-            Some(first) if first == keyspace || self.more.contains(&keyspace) => {}
-            Some(_) => self.more.push(keyspace),
+            Some(first) if first == keyspace => {}
+            Some(_) => {
+                self.more.insert(keyspace);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! flush makes one generation durable and says so in one manifest edit, so every keyspace covers the
 //! same index, an idle one doesn't pin the log, and a batch across keyspaces is flushed as a whole.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -403,10 +404,11 @@ impl Engine {
     ) -> Result<()> {
         // So that no compaction is begun between the choice of a level and the edit.
         let compactions = self.compactions.lock();
-        let mut placed: Vec<(Arc<Tree>, usize, Arc<Segment>)> = opened
-            .iter()
-            .map(|(tree, segment)| (tree.clone(), 0, segment.clone()))
-            .collect();
+        let mut placed: BTreeMap<KeyspaceId, Vec<(usize, Arc<Segment>)>> = BTreeMap::new();
+        for (tree, segment) in opened {
+            let own = placed.entry(tree.id).or_default();
+            own.push((0, segment.clone()));
+        }
         let mut needless = Vec::new();
         for (tree, table) in &generation.tables {
             if let Frozen::Loaded(segments) = table {
@@ -415,23 +417,19 @@ impl Engine {
                     continue;
                 }
                 let level = self.level_for(&compactions, tree, segments);
-                let all = segments.iter().map(|s| (tree.clone(), level, s.clone()));
-                placed.extend(all);
+                let all = segments.iter().map(|s| (level, s.clone()));
+                placed.entry(tree.id).or_default().extend(all);
             }
         }
         let mut manifest = self.manifest.lock();
         let mut changes = generation.catalog.clone();
         let known = generation.known_at_its_end(manifest.state());
-        let next = self.next_segment.load(Ordering::Relaxed);
-        changes.push(Change::NextSegment(SegmentNumber(next)));
         changes.push(Change::CoveredTime(generation.covered_time_us));
         changes.push(Change::Activity(self.activity().encode()));
         for keyspace in known {
-            let added = placed
-                .iter()
-                .filter(|(tree, ..)| tree.id == keyspace)
-                .map(|(_, level, segment)| (*level as u8, segment.meta().clone()))
-                .collect();
+            let own = placed.get(&keyspace).into_iter().flatten();
+            let added = own.map(|(level, segment)| (*level as u8, segment.meta().clone()));
+            let added = added.collect();
             let covered = Some((generation.covered, Term(0)));
             changes.push(Change::SegmentsReplaced {
                 keyspace,
@@ -440,14 +438,15 @@ impl Engine {
                 covered,
             });
         }
+        let next = self.next_segment.load(Ordering::Relaxed);
+        changes.push(Change::NextSegment(SegmentNumber(next)));
         // The folder may be somebody else's by now, but for this lock and the wait of whoever closes.
         self.calls.check()?;
         manifest.apply(&changes)?;
         for (tree, table) in &generation.tables {
             tree.change(|state| {
                 state.frozen.retain(|frozen| !frozen.is(table));
-                let own = placed.iter().filter(|(owner, ..)| owner.id == tree.id);
-                for (_, level, segment) in own {
+                for (level, segment) in placed.get(&tree.id).into_iter().flatten() {
                     state.add_segment(*level, segment.clone());
                 }
             });

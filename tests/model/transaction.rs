@@ -133,6 +133,15 @@ impl HeldTransaction {
             Bound::Excluded(key) => Some((key, false)),
             Bound::Unbounded => None,
         };
+        // A range without a key in it is no read.
+        let has_keys = match &upper {
+            None => true,
+            Some((upper, true)) => lower <= *upper,
+            Some((upper, false)) => lower < *upper,
+        };
+        if !has_keys {
+            return Ok(());
+        }
         if met {
             self.ranges.push((place, lower, upper));
             return Ok(());
