@@ -137,9 +137,6 @@ impl Activity {
     }
 }
 
-/// Numbers in an [`Activity`].
-const FIELDS: usize = 32;
-
 impl Activity {
     /// The part of lookups in the block cache that found what they wanted; `None` before the first.
     #[must_use]
@@ -157,7 +154,7 @@ impl Activity {
     }
 
     /// Each number, in the order of their tags. New ones go to the end.
-    fn fields(&mut self) -> [&mut u64; FIELDS] {
+    fn fields(&mut self) -> Vec<&mut u64> {
         let Self {
             records,
             record_bytes,
@@ -177,10 +174,7 @@ impl Activity {
             flush_waits,
             slow_downs,
         } = self;
-        let [s0, s1, s2, s3, s4, s5] = syncs.fields();
-        let [f0, f1, f2, f3, f4, f5] = flush_waits.fields();
-        let [d0, d1, d2, d3, d4, d5] = slow_downs.fields();
-        [
+        let mut all = vec![
             records,
             record_bytes,
             log_bytes,
@@ -195,25 +189,10 @@ impl Activity {
             block_cache_misses,
             filter_denials,
             filter_false_passes,
-            s0,
-            s1,
-            s2,
-            s3,
-            s4,
-            s5,
-            f0,
-            f1,
-            f2,
-            f3,
-            f4,
-            f5,
-            d0,
-            d1,
-            d2,
-            d3,
-            d4,
-            d5,
-        ]
+        ];
+        let latencies = [syncs, flush_waits, slow_downs];
+        all.extend(latencies.into_iter().flat_map(Latencies::fields));
+        all
     }
 
     /// Pairs of a tag and a number, those that are 0 left out.
