@@ -10,6 +10,8 @@
 
 #[path = "backup/archive.rs"]
 mod archive;
+#[path = "backup/archives.rs"]
+mod archives;
 #[path = "backup/campaigns.rs"]
 mod campaigns;
 #[path = "backup/damage.rs"]

@@ -10,6 +10,7 @@ mod report;
 mod restore;
 mod timeline;
 mod verify;
+mod volume;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::error::{Damage, Error, Result};
 use crate::manifest::Change;
 use crate::memtable::Memtable;
 use crate::options::Background;
-use crate::types::{Durability, Index, KeyspaceId, Lsn, StreamId, Term, Version};
+use crate::types::{Durability, Index, KeyspaceId, StreamId, Term, Version};
 use crate::wal::{Append, RecordKind};
 
 /// A memtable's cost of an entry beyond its bytes, for deciding when it is full.
@@ -31,8 +31,10 @@ pub(crate) struct CommitState {
     pub(crate) last_time_us: u64,
     /// Bytes in the active memtables, about.
     pub(crate) active_bytes: usize,
-    /// Where the log stood when the active memtables were begun.
-    pub(crate) active_since: Lsn,
+    /// What had been appended to the log when the active memtables were begun, in bytes.
+    pub(crate) active_since: u64,
+    /// Bytes of log that were replayed into the active memtables.
+    pub(crate) replayed_bytes: u64,
     /// In which stretch of `PREPARE_EVERY_BYTES` the log ended last.
     log_stretch: u64,
     /// What writers should have waited for compaction and haven't yet.
@@ -44,17 +46,24 @@ pub(crate) struct CommitState {
 }
 
 impl CommitState {
-    pub(crate) fn new(last_index: Index, last_time_us: u64, active_since: Lsn) -> Self {
+    pub(crate) fn new(last_index: Index, last_time_us: u64, replayed_bytes: u64) -> Self {
         Self {
             last_index,
             last_time_us,
             active_bytes: 0,
             log_stretch: 0,
-            active_since,
+            active_since: 0,
+            replayed_bytes,
             owed: Duration::ZERO,
             window: ConflictWindow::default(),
             catalog: Vec::new(),
         }
+    }
+
+    /// The memtables are new, and empty.
+    pub(crate) fn begin_memtables(&mut self, appended_bytes: u64) {
+        self.active_since = appended_bytes;
+        self.replayed_bytes = 0;
     }
 }
 
@@ -168,10 +177,10 @@ impl Engine {
         if let Err(error) = self.log_group(group, first, time_us) {
             return fail_group(group, &error);
         }
-        state.last_time_us = time_us;
         for (index, request) in (first.0..).map(Index).zip(group) {
             let applied = self.apply(state, index, time_us, request);
-            state.last_index = index;
+            // Both at once: who freezes meanwhile wants the time of the last record.
+            (state.last_index, state.last_time_us) = (index, time_us);
             if let Err(error) = applied {
                 // Only a batch of our own encoding gets here, so this can't happen; if it does, the
                 // memtables no longer say what the log says.

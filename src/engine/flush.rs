@@ -103,7 +103,8 @@ impl Engine {
         loads: bool,
     ) -> Result<()> {
         self.slow_down(bytes, &mut state.owed)?;
-        let log_bytes = self.log.end_lsn().0.saturating_sub(state.active_since.0);
+        let appended = self.log.appended_bytes();
+        let log_bytes = state.replayed_bytes + appended.saturating_sub(state.active_since);
         let full = state.active_bytes >= self.options.write_buffer_bytes
             || (log_bytes >= self.options.log_bytes_before_flush && state.active_bytes > 0);
         if full || loads {
@@ -169,7 +170,7 @@ impl Engine {
         };
         self.generations.lock().push_back(Arc::new(generation));
         state.active_bytes = 0;
-        state.active_since = self.log.end_lsn();
+        state.begin_memtables(self.log.appended_bytes());
     }
 
     /// The index through which every keyspace's segments hold everything.
@@ -189,7 +190,17 @@ impl Engine {
         let _call = self.calls.enter()?;
         self.check_writable()?;
         self.freeze(&mut self.commit.lock());
-        while self.step_flush()? {
+        // What others freeze meanwhile is theirs to wait for.
+        let Some(last) = self.generations.lock().back().cloned() else {
+            return Ok(());
+        };
+        let waits = || {
+            self.generations
+                .lock()
+                .iter()
+                .any(|g| Arc::ptr_eq(g, &last))
+        };
+        while waits() && self.step_flush()? {
             self.calls.check()?;
         }
         Ok(())

@@ -184,9 +184,13 @@ impl Signals {
     }
 
     /// Waits until there may be something to back up. `false` when all must stop.
-    pub(crate) fn wait_for_backup(&self, failed: bool, pause: Option<Duration>) -> bool {
-        let at_most = if failed { Some(RETRY_AFTER) } else { pause };
-        self.wait(&self.backup, |s| &mut s.backup, at_most)
+    pub(crate) fn wait_for_backup(&self, failures: u32, pause: Option<Duration>) -> bool {
+        let Some(times) = failures.checked_sub(1) else {
+            return self.wait(&self.backup, |s| &mut s.backup, pause);
+        };
+        // What failed is left for a while, whoever asks.
+        self.pause(RETRY_AFTER.saturating_mul(1 << times.min(5)));
+        !self.state.lock().stop
     }
 
     /// Waits for `duration`, or until all must stop.

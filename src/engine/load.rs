@@ -206,7 +206,7 @@ impl Engine {
         tree.change(|state| state.frozen.insert(0, Frozen::Loaded(segments.clone())));
         let generation = Generation::of_load(index, time_us, tree, segments);
         self.generations.lock().push_back(Arc::new(generation));
-        state.active_since = self.log.end_lsn();
+        state.begin_memtables(self.log.appended_bytes());
         self.signals.wake(Job::Flush);
         Ok(())
     }

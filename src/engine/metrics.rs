@@ -132,7 +132,10 @@ impl Activity {
     /// Bytes written to the disk for each byte that the store was asked to keep; `None` before the first.
     #[must_use]
     pub fn write_amplification(&self) -> Option<f64> {
-        let written = self.log_bytes + self.flush_bytes + self.compaction_bytes_written;
+        let tables = self
+            .flush_bytes
+            .saturating_add(self.compaction_bytes_written);
+        let written = self.log_bytes.saturating_add(tables);
         (self.record_bytes > 0).then(|| written as f64 / self.record_bytes as f64)
     }
 }
@@ -141,7 +144,9 @@ impl Activity {
     /// The part of lookups in the block cache that found what they wanted; `None` before the first.
     #[must_use]
     pub fn block_cache_hit_rate(&self) -> Option<f64> {
-        let all = self.block_cache_hits + self.block_cache_misses;
+        let all = self
+            .block_cache_hits
+            .saturating_add(self.block_cache_misses);
         (all > 0).then(|| self.block_cache_hits as f64 / all as f64)
     }
 
@@ -149,7 +154,7 @@ impl Activity {
     /// first.
     #[must_use]
     pub fn filter_false_positive_rate(&self) -> Option<f64> {
-        let all = self.filter_denials + self.filter_false_passes;
+        let all = self.filter_denials.saturating_add(self.filter_false_passes);
         (all > 0).then(|| self.filter_false_passes as f64 / all as f64)
     }
 

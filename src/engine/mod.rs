@@ -87,7 +87,7 @@ use crate::manifest::Manifest;
 use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::segment::{BlockCache, Segment};
-use crate::types::{Index, Lsn, SegmentNumber, StoreId};
+use crate::types::{Index, SegmentNumber, StoreId};
 use crate::vfs::Lock;
 use crate::wal::Log;
 
@@ -118,8 +118,6 @@ pub(crate) struct Engine {
     metrics: Metrics,
     /// What the run before had done, as far as the manifest says.
     activity_before: Option<Activity>,
-    /// Where the log ended when the store was opened.
-    log_begun_at: Lsn,
     /// Keyspaces dropped whose segments the manifest still names.
     dropped: Mutex<Vec<(Index, Arc<Tree>)>>,
     /// Segments that the manifest no longer names, until their last reader has gone.
@@ -237,6 +235,8 @@ impl Engine {
                 return;
             }
             self.end_work();
+            // Whoever is left with a subscription or a load would hold its lock.
+            self.close_archive();
             if !self.options.read_only && self.latched.get().is_none() {
                 // Best effort: nothing more was promised.
                 let _ = self.log.sync();

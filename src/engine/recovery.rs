@@ -29,7 +29,7 @@ use crate::manifest::{
 use crate::options::{Background, Options, Progress};
 use crate::segment::{BlockCache, ReadPolicy, Segment};
 use crate::types::{
-    Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentMeta, SegmentNumber, StoreId, Term,
+    Index, KeyspaceId, LogFileMeta, LogNumber, Mode, SegmentMeta, SegmentNumber, StoreId, Term,
 };
 use crate::vfs::Lock;
 use crate::wal::{DamagePolicy, Log, LogAccess, LogOptions, LogRegistry, LogReport, LogSetup};
@@ -193,14 +193,12 @@ impl Engine {
         // What was replayed counts towards the next flush as if it had been written just now.
         let lowest_covered = state.keyspaces.values().map(|k| k.covered).min();
         let replayed_bytes = log.bytes_above(lowest_covered.unwrap_or_default());
-        let active_since = Lsn(log.end_lsn().0.saturating_sub(replayed_bytes));
-        let mut commit = CommitState::new(last_index, last_time_us, active_since);
+        let mut commit = CommitState::new(last_index, last_time_us, replayed_bytes);
         commit.catalog = replay.catalog;
         let engine = Self {
             options: options.clone(),
             store_id: state.store_id,
             clock: options.clock.clone(),
-            log_begun_at: log.end_lsn(),
             log,
             manifest,
             keyspaces: ArcSwap::from_pointee(replay.keyspaces),

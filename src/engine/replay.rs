@@ -43,6 +43,8 @@ pub(super) struct Replay {
     pub(super) next_keyspace: KeyspaceId,
     pub(super) records: u64,
     pub(super) bytes: usize,
+    /// Time of the last record that was read, or of the last that the segments cover.
+    time_us: u64,
     /// What is frozen already, oldest first, since something was loaded on top of it.
     pub(super) generations: VecDeque<Arc<Generation>>,
     /// The segments that were loaded.
@@ -87,6 +89,7 @@ impl Replay {
             next_keyspace: state.next_keyspace,
             records: 0,
             bytes: 0,
+            time_us: state.covered_time_us,
             generations: VecDeque::new(),
             loaded: HashSet::new(),
             damage: Vec::new(),
@@ -141,6 +144,8 @@ impl Replay {
         }
         let tables = ground.tables.into_inner();
         self.records += parts.iter().map(|part| part.records).sum::<u64>();
+        let times = parts.iter().map(|part| part.time_us);
+        self.time_us = times.fold(self.time_us, u64::max);
         let lives = self.apply_catalog(&parts, tables)?;
         self.check(&parts, &lives)?;
         let load = parts.iter_mut().find_map(|part| part.load.take());
@@ -174,7 +179,8 @@ impl Replay {
             });
         }
         let catalog = self.catalog.drain(..).map(|(_, change)| change).collect();
-        let older = Generation::of_tables(Index(index.0 - 1), time_us, tables, catalog);
+        let older = Generation::of_tables(Index(index.0 - 1), self.time_us, tables, catalog);
+        self.time_us = time_us;
         self.generations.push_back(Arc::new(older));
         let Some(tree) = self.keyspaces.get(record.operation.keyspace).cloned() else {
             if self.options.tolerate_damage {

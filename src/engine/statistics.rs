@@ -94,7 +94,7 @@ pub struct KeyspaceStatistics {
     pub filter_bytes: u64,
     /// Entries in segments, old versions and deletions included.
     pub segment_entries: u64,
-    /// Range deletions in segments, cut where they overlap.
+    /// Range deletions in segments, cut where a segment ends.
     pub range_deletes: u64,
     /// Tables that a read may have to look at: memtables, runs of level 0, levels. What filters and bounds
     /// leave of them is less.
@@ -115,7 +115,7 @@ impl KeyspaceStatistics {
 impl Engine {
     /// What it has done since it was opened.
     pub(crate) fn activity(&self) -> Activity {
-        let log_bytes = self.log.end_lsn().0.saturating_sub(self.log_begun_at.0);
+        let log_bytes = self.log.appended_bytes();
         self.metrics.read(log_bytes, self.cache.counts())
     }
 

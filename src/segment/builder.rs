@@ -323,7 +323,7 @@ impl SegmentBuilder {
     }
 
     /// Sets the range deletions that the segment holds beside its entries: by key, and of the same keys
-    /// newest first, none empty, no two overlapping but where they are of the same keys.
+    /// newest first, none empty. Those of different stretches of versions may overlap.
     pub fn set_range_deletes(&mut self, ranges: Vec<RangeDelete>) {
         self.properties.range_deletes = ranges;
     }

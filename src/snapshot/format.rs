@@ -58,6 +58,8 @@ pub struct VolumeContent {
     pub lineage: Lineage,
     /// The first of them.
     pub first: Index,
+    /// No volume of the era that was begun before has a record above this one.
+    pub earlier_last: Index,
 }
 
 /// What the archive notes of a record that loads segments, before the record itself is archived.
@@ -106,13 +108,17 @@ impl VolumeContent {
         encode(Kind::Volume, number, store_id, |out| {
             self.lineage.put(out);
             put_varint(out, self.first.0);
+            put_varint(out, self.earlier_last.0);
         })
     }
 
     pub(super) fn take(reader: &mut Reader<'_>) -> Option<Self> {
         let lineage = Lineage::take(reader)?;
-        let first = Index(reader.varint()?);
-        Some(Self { lineage, first })
+        Some(Self {
+            lineage,
+            first: Index(reader.varint()?),
+            earlier_last: Index(reader.varint()?),
+        })
     }
 }
 

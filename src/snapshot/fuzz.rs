@@ -180,6 +180,7 @@ fn content(input: &mut Input<'_>, number: u64) -> Content {
         Kind::Volume => Content::Volume(VolumeContent {
             lineage: lineage(input),
             first: Index(input.number()),
+            earlier_last: Index(input.number()),
         }),
         Kind::Load => Content::Load(LoadContent {
             volume: input.number(),

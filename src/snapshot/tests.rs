@@ -68,8 +68,11 @@ fn a_whole_file_in_the_wrong_place_is_refused() {
     let foreign = content.encode(9, StoreId(78));
     assert!(matches!(read(&foreign), Err(Error::ForeignFile { .. })));
     let lineage = Lineage::original(STORE);
-    let first = Index(7);
-    let volume = VolumeContent { lineage, first };
+    let volume = VolumeContent {
+        lineage,
+        first: Index(7),
+        earlier_last: Index(9),
+    };
     let bytes = volume.encode(9, STORE);
     assert!(matches!(read(&bytes), Err(Error::Damaged(_))));
     let path = Path::new("r/log/00000009.volume");

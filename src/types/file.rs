@@ -17,7 +17,7 @@ pub struct SegmentMeta {
     pub entries: u64,
     /// Deletions among them.
     pub deletes: u64,
-    /// Range deletions, cut where they overlap.
+    /// Range deletions, cut where the segment ends.
     pub range_deletes: u64,
     /// Smallest key that an entry has or a range deletion deletes.
     pub smallest_key: Vec<u8>,

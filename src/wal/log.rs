@@ -49,6 +49,8 @@ pub struct Log {
     settled: AtomicU64,
     /// After the last record.
     end: AtomicU64,
+    /// Bytes appended since it was opened.
+    appended: AtomicU64,
     /// When identifiers began to wait, in microseconds, plus one; 0 if none do.
     due_since_us: AtomicU64,
     latch: OnceLock<Arc<str>>,
@@ -174,6 +176,7 @@ impl Log {
             durable: AtomicU64::new(end),
             settled: AtomicU64::new(end),
             end: AtomicU64::new(end),
+            appended: AtomicU64::new(0),
             due_since_us: AtomicU64::new(0),
             latch: OnceLock::new(),
             _lock: lock,
@@ -220,6 +223,13 @@ impl Log {
     #[must_use]
     pub fn end_lsn(&self) -> Lsn {
         Lsn(self.end.load(Ordering::Acquire))
+    }
+
+    /// Bytes appended since it was opened, with what was filled up. (Positions tell less: from file to file
+    /// they pass over what stayed free.)
+    #[must_use]
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
     }
 
     /// All before this position is durable.

@@ -293,8 +293,11 @@ fn what_is_whole_before_the_damage_is_restored() {
     driver.let_go();
     let logs = volume_files(&driver.machine, ".log");
     let bytes = driver.machine.memory.read_file(&logs[0]).unwrap();
-    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64;
-    driver.machine.memory.flip_bit(&logs[0], used - 2, 1);
+    // Before the page of the end marker.
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 4096 * 4096;
+    let used = bytes[..end].iter().rposition(|byte| *byte != 0).unwrap();
+    let place = used as u64 - 2;
+    driver.machine.memory.flip_bit(&logs[0], place, 1);
     check_restore(
         &driver.machine,
         &driver.model,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kintsu::environment::Entropy;
+use kintsu::environment::{Clock, Entropy};
 use kintsu::testing::{Fault, FaultKind, OperationKind};
 use kintsu::{Background, Bytes, Db, Durability, Error, Job, KeyspaceOptions, MergeOperator};
-use kintsu::{Options, WriteBatch};
+use kintsu::{Options, WriteBatch, inspect};
 use parking_lot::Mutex;
 
-use super::support::store::Machine;
+use super::support::store::{FOLDER, Machine};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
@@ -444,4 +444,69 @@ fn whoever_closes_second_is_told() {
     });
     assert!(closed.into_inner());
     machine.options().open().unwrap().close().unwrap();
+}
+
+/// Between the last file of one run and the first of the next, positions pass over what stayed free there: that
+/// was counted as written.
+#[test]
+fn an_opening_counts_no_bytes_of_log_that_nobody_wrote() {
+    let machine = Machine::new(77);
+    let options = || machine.options().log_file_bytes(16 << 20);
+    for _ in 0..3 {
+        let db = options().open().unwrap();
+        db.put("key", [7; 100]).unwrap();
+        let activity = db.statistics().activity;
+        assert!((1..100_000).contains(&activity.log_bytes), "{activity:?}");
+        db.close().unwrap();
+    }
+}
+
+/// What is older than a load was described with the load's time.
+#[test]
+fn what_is_older_than_a_load_has_its_own_time() {
+    for reopened in [false, true] {
+        let machine = Machine::new(78);
+        let db = machine
+            .options()
+            .background(Background::Manual)
+            .open()
+            .unwrap();
+        db.put("key", "value").unwrap();
+        let before = machine.clock.wall_us();
+        machine.clock.advance(Duration::from_secs(9));
+        let mut load = db.bulk_load().unwrap();
+        load.add("loaded", "value").unwrap();
+        load.commit().unwrap();
+        let db = match reopened {
+            true => {
+                drop(db);
+                machine
+                    .options()
+                    .background(Background::Manual)
+                    .open()
+                    .unwrap()
+            }
+            false => db,
+        };
+        // The generation before the load, and not yet the load.
+        assert!(db.step(Job::Flush).unwrap());
+        drop(db);
+        let mut times = Vec::new();
+        inspect::manifest(
+            &machine.memory,
+            FOLDER.as_ref(),
+            &mut |found| match found.part {
+                inspect::ManifestPart::State { state, .. } => times.push(state.covered_time_us),
+                inspect::ManifestPart::Edit { changes, .. } => {
+                    times.extend(changes.iter().filter_map(|change| match change {
+                        inspect::ManifestChange::CoveredTime(time_us) => Some(*time_us),
+                        _ => None,
+                    }));
+                }
+                _ => {}
+            },
+        )
+        .unwrap();
+        assert_eq!(times.iter().max(), Some(&before), "{reopened} {times:?}");
+    }
 }

@@ -9,7 +9,6 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,25 +17,23 @@ use parking_lot::Mutex;
 use crate::engine::Engine;
 use crate::engine::backup::capture::not_final;
 use crate::engine::backup::contents;
-use crate::engine::backup::timeline::last_of;
+use crate::engine::backup::volume::Volume;
 use crate::engine::jobs::Job;
 use crate::engine::load::LoadOperation;
 use crate::error::{Error, Result};
-use crate::options::Options;
-use crate::snapshot::{Lineage, Repository, SegmentContent, VolumeContent};
-use crate::types::{Durability, Index, StoreId};
-use crate::wal::{
-    Append, DamagePolicy, Log, LogAccess, LogOptions, LogSetup, Record, RecordKind, payload_hash,
-};
+use crate::snapshot::{Repository, SegmentContent};
+use crate::types::{Durability, Index};
+use crate::wal::{Append, Record, RecordKind, payload_hash};
 
 /// Bytes of records written at once.
 const GROUP_BYTES: usize = 1 << 20;
 /// Bytes of records that one step takes.
 const STEP_BYTES: usize = 8 << 20;
-/// Log files in one volume.
-const VOLUME_FILES: u64 = 16;
 /// How long the end of a store waits for the archive to have everything.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether to go on with what may take long; the error with which to end if not.
+type GoOn<'a> = &'a dyn Fn() -> Result<()>;
 
 /// What is known of the archive.
 #[derive(Debug, Default)]
@@ -49,16 +46,11 @@ pub(crate) struct Archive {
     passed: AtomicU64,
     /// Up to this position there was nothing to archive when it was last looked at.
     looked_at: AtomicU64,
+    /// The last record that a volume may have which can't be read.
+    pub(super) unread_last: AtomicU64,
+    /// When the repository was last taken back from a store of another era.
+    pub(super) taken_back: Mutex<Option<Duration>>,
     volume: Mutex<Option<Volume>>,
-}
-
-/// The volume that is written to.
-#[derive(Debug)]
-struct Volume {
-    number: u64,
-    log: Log,
-    first: Index,
-    last: Index,
 }
 
 impl Archive {
@@ -125,7 +117,10 @@ impl Engine {
             });
         }
         self.sync()?;
-        while self.step_archive()? {
+        // What is written from here on is for the next call.
+        let until = self.log.last_index();
+        let done = || self.archive.through().max(self.archive.passed()) >= until;
+        while !done() && self.step_archive()? {
             self.calls.check()?;
         }
         Ok(self.archive.through())
@@ -133,16 +128,17 @@ impl Engine {
 
     /// Archives some records that have become durable. `false` if there were none.
     pub(crate) fn step_archive(&self) -> Result<bool> {
+        self.step_archive_while(&|| self.calls.check())
+    }
+
+    /// As [`Engine::step_archive`]; asks `go_on` before what may take long.
+    fn step_archive_while(&self, go_on: GoOn<'_>) -> Result<bool> {
         let Some(repository) = &self.options.archive else {
             return Ok(false);
         };
         let mut current = self.archive.volume.lock();
         let before = self.archive.through();
-        let outcome = self.archive_some(repository, &mut current);
-        if outcome.is_err() {
-            // It is opened again, and read again, before it is written to again.
-            *current = None;
-        }
+        let outcome = self.archive_some(repository, &mut current, go_on);
         drop(current);
         if let Ok(true) = outcome {
             self.purge_log(self.covered());
@@ -153,7 +149,17 @@ impl Engine {
         outcome
     }
 
-    fn archive_some(&self, repository: &Path, current: &mut Option<Volume>) -> Result<bool> {
+    fn archive_some(
+        &self,
+        repository: &Path,
+        current: &mut Option<Volume>,
+        go_on: GoOn<'_>,
+    ) -> Result<bool> {
+        let durable = self.log.durable_lsn();
+        let looked_at = durable.0.saturating_add(1);
+        if self.archive.looked_at.load(Ordering::Acquire) == looked_at {
+            return Ok(false);
+        }
         if current.is_none() {
             let opened = self.open_volume(repository);
             *current = opened.map_err(|error| not_final(error, repository))?;
@@ -162,14 +168,11 @@ impl Engine {
                 self.archive.through.fetch_max(last, Ordering::AcqRel);
             }
         }
-        let durable = self.log.durable_lsn();
-        if self.archive.looked_at.load(Ordering::Acquire) == durable.0.saturating_add(1) {
-            return Ok(false);
-        }
         let last = current.as_ref().map(|volume| volume.last);
         let last = last.unwrap_or_default().max(self.archive.passed());
         let from = last.next().max(self.log.first_index());
         if from > self.log.last_index() {
+            self.archive.looked_at.store(looked_at, Ordering::Release);
             return Ok(false);
         }
         let read = self.log.read_from(from);
@@ -183,7 +186,7 @@ impl Engine {
             if record.kind == RecordKind::Load {
                 self.archive_group(repository, current, &std::mem::take(&mut group))?;
                 group_bytes = 0;
-                let archived = self.archive_load(repository, current, record);
+                let archived = self.archive_load(repository, current, record, go_on);
                 archived.map_err(|error| not_final(error, repository))?;
                 continue;
             }
@@ -197,7 +200,6 @@ impl Engine {
         self.archive_group(repository, current, &group)?;
         if bytes == 0 {
             // What comes next isn't durable yet.
-            let looked_at = durable.0.saturating_add(1);
             self.archive.looked_at.store(looked_at, Ordering::Release);
         }
         Ok(bytes > 0)
@@ -223,44 +225,30 @@ impl Engine {
         let (Some(first), Some(last)) = (group.first(), group.last()) else {
             return Ok(());
         };
-        let volume = self.volume_for(repository, current, first.index)?;
-        let appends: Vec<Append<'_>> = group.iter().map(append).collect();
-        let end = volume.log.append(&appends, Durability::Disk)?;
-        volume.log.sync_to(end)?;
-        volume.last = last.index;
-        self.archive.note(last.index);
-        Ok(())
+        self.volume_for(repository, current, first.index)?;
+        self.append_group(current, group, last.index)
     }
 
-    /// The volume in which a record is the next.
-    fn volume_for<'a>(
+    /// Writes records to the volume that was chosen for them.
+    fn append_group(
         &self,
-        repository: &Path,
-        current: &'a mut Option<Volume>,
-        first: Index,
-    ) -> Result<&'a mut Volume> {
-        let volume_bytes = VOLUME_FILES.saturating_mul(self.options.log_file_bytes);
-        let goes_on = match &*current {
-            Some(volume) => {
-                volume.last.next() == first
-                    && volume.log.files() <= VOLUME_FILES
-                    && volume.log.bytes_retained() < volume_bytes
-                    && !self.is_overtaken(repository, volume.number)?
-            }
-            None => false,
+        current: &mut Option<Volume>,
+        group: &[Record],
+        last: Index,
+    ) -> Result<()> {
+        let Some(volume) = current else {
+            return Err(Error::Closed);
         };
-        let volume = match current.take() {
-            Some(volume) if goes_on => volume,
-            old => self.new_volume(repository, first, old)?,
-        };
-        Ok(current.insert(volume))
-    }
-
-    /// Whether a store of another era has added something to the repository since a volume was begun. The
-    /// highest number says whose the repository is: this store takes it back with a new volume.
-    fn is_overtaken(&self, repository: &Path, number: u64) -> Result<bool> {
-        let repository = Repository::open(self.options.vfs.clone(), repository)?;
-        repository.has_other_above(number, self.lineage()?.newest())
+        let appends: Vec<Append<'_>> = group.iter().map(append).collect();
+        let appended = volume.log.append(&appends, Durability::Disk);
+        if let Err(error) = appended.and_then(|end| volume.log.sync_to(end)) {
+            // It is opened again, and read again, before it is written to again.
+            *current = None;
+            return Err(error);
+        }
+        volume.last = last;
+        self.archive.note(last);
+        Ok(())
     }
 
     /// Copies what a record has loaded, then writes the record. If it is gone, the record is passed over,
@@ -270,6 +258,7 @@ impl Engine {
         repository: &Path,
         current: &mut Option<Volume>,
         record: Record,
+        go_on: GoOn<'_>,
     ) -> Result<()> {
         let load = LoadOperation::decode(&record.payload);
         let load = load.ok_or_else(|| self.malformed(record.index, "load"))?;
@@ -279,11 +268,12 @@ impl Engine {
         // A backup of this store under way is waited for.
         let alone = self.backups.lock();
         let (taken, lock) = Repository::take(vfs, repository, store_id)?;
-        let added = taken.add_load(volume, record.index, &segments);
+        let added = taken.add_load(volume, record.index, &segments, go_on);
         drop(lock);
         drop(alone);
         match added {
-            Ok(()) => self.archive_group(repository, current, &[record]),
+            // To the volume that the note names.
+            Ok(()) => self.append_group(current, std::slice::from_ref(&record), record.index),
             Err(error) if self.is_gone(&error, &segments) => {
                 let why = "what it loaded is gone: the archive has a gap until the next backup";
                 tracing::warn!(record = record.index.0, why);
@@ -315,71 +305,6 @@ impl Engine {
         })
     }
 
-    /// The newest volume of this store's era, if it can be written to.
-    fn open_volume(&self, path: &Path) -> Result<Option<Volume>> {
-        let lineage = self.lineage()?;
-        let vfs = self.options.vfs.clone();
-        // A backup of this store under way is waited for.
-        let _alone = self.backups.lock();
-        let (repository, _lock) = Repository::take(vfs, path, self.store_id)?;
-        self.check_backups(&repository, &lineage)?;
-        let volumes = repository.volumes()?.into_iter().rev();
-        let mut ours = volumes.filter_map(|volume| {
-            let content = volume.content.ok()?;
-            (content.lineage == lineage).then_some((volume.number, content.first))
-        });
-        let Some((number, first)) = ours.next() else {
-            return Ok(None);
-        };
-        let setup = volume_setup(&self.options, self.store_id, &repository, number);
-        let log = match Log::open(setup) {
-            Ok((log, _)) => log,
-            // A new one is begun, which overlaps it as far as the store's log goes back.
-            Err(Error::Damaged(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let last = log.last_index().max(Index(first.0.saturating_sub(1)));
-        if last < first {
-            log.skip_to(first);
-        }
-        if let Some(record) = last_of(&log)? {
-            self.check_record(path, &record)?;
-        }
-        Ok(Some(Volume {
-            number,
-            log,
-            first,
-            last,
-        }))
-    }
-
-    /// Begins a volume, after another or with a gap in between.
-    fn new_volume(&self, path: &Path, first: Index, old: Option<Volume>) -> Result<Volume> {
-        let lineage = self.lineage()?;
-        let vfs = self.options.vfs.clone();
-        let _alone = self.backups.lock();
-        let (repository, _lock) = Repository::take(vfs, path, self.store_id)?;
-        if let Some(old) = old {
-            // Its records are durable; the end marker is for whoever looks at it.
-            let _ = old.log.close_and_trim();
-            if old.last < old.first {
-                // An empty one that isn't the newest would be taken for one that has lost its records.
-                repository.remove_volume(old.number)?;
-            }
-        }
-        let number = repository.add_volume(&VolumeContent { lineage, first })?;
-        let setup = volume_setup(&self.options, self.store_id, &repository, number);
-        let (log, _) = Log::open(setup)?;
-        log.skip_to(first);
-        let last = Index(first.0.saturating_sub(1));
-        Ok(Volume {
-            number,
-            log,
-            first,
-            last,
-        })
-    }
-
     /// Archives what there is, before the store is let go and when nobody is at work in it any more; as far as
     /// that works, and soon.
     pub(crate) fn archive_rest(&self) {
@@ -387,10 +312,14 @@ impl Engine {
             return;
         }
         let since = self.clock.elapsed();
+        let in_time = || match self.clock.elapsed().saturating_sub(since) < CLOSE_WITHIN {
+            true => Ok(()),
+            false => Err(Error::Closed),
+        };
         let rest = loop {
-            match self.step_archive() {
-                Ok(true) if self.clock.elapsed().saturating_sub(since) < CLOSE_WITHIN => {}
-                Ok(true) => break "there wasn't time".to_owned(),
+            match self.step_archive_while(&in_time) {
+                Ok(true) if in_time().is_ok() => {}
+                Ok(true) | Err(Error::Closed) => break "there wasn't time".to_owned(),
                 Ok(false) => return,
                 Err(error) => break error.to_string(),
             }
@@ -420,55 +349,4 @@ fn append(record: &Record) -> Append<'_> {
         payload: &record.payload,
         payload_hash: payload_hash(&record.payload),
     }
-}
-
-/// How a volume is opened to be written to.
-fn volume_setup(
-    options: &Options,
-    store_id: StoreId,
-    repository: &Repository,
-    number: u64,
-) -> LogSetup<'static> {
-    LogSetup {
-        dir: repository.volume_dir(number),
-        vfs: options.vfs.clone(),
-        clock: options.clock.clone(),
-        entropy: options.entropy.clone(),
-        store_id,
-        options: LogOptions {
-            file_bytes: options.log_file_bytes,
-            // What is gone from the store must not be taken for torn here.
-            identifier_delay: Duration::ZERO,
-            buffer_bytes: options.log_buffer_bytes,
-        },
-        registry: None,
-        known: Vec::new(),
-        needed_above: Index(0),
-        access: LogAccess::ReadWrite,
-        damage: DamagePolicy::Refuse,
-        parallel: false,
-        progress: None,
-    }
-}
-
-/// How a volume is opened to be read.
-pub(super) fn volume_reader(
-    options: &Options,
-    repository: &Repository,
-    number: u64,
-    needed_above: Index,
-    damage: DamagePolicy,
-) -> LogSetup<'static> {
-    LogSetup {
-        access: LogAccess::ReadOnly,
-        vfs: Arc::clone(repository.vfs()),
-        needed_above,
-        damage,
-        ..volume_setup(options, repository.store_id(), repository, number)
-    }
-}
-
-/// Whether a lineage's own era ended before a volume's first record.
-pub(super) fn is_of(lineage: &Lineage, volume: &VolumeContent) -> bool {
-    lineage.holds(volume.lineage.newest(), volume.first)
 }

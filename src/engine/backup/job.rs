@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::options::BackupPolicy;
 use crate::snapshot::Repository;
-use crate::types::{Index, Lsn};
+use crate::types::Index;
 
 /// How often the job looks at the clock, if a time is what it waits for.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -34,8 +34,8 @@ struct State {
 struct Newest {
     index: Index,
     made_us: u64,
-    /// Where the log ended.
-    lsn: Lsn,
+    /// What had been appended to the log, in bytes.
+    log_bytes: u64,
 }
 
 impl BackupJob {
@@ -93,13 +93,13 @@ impl Engine {
         if !self.is_due(policy, newest) {
             return Ok(false);
         }
-        let lsn = self.log.end_lsn();
+        let log_bytes = self.log.appended_bytes();
         let report = self.backup_to(&policy.repository)?;
         let mut state = self.backup_job.state.lock();
         state.newest = Some(Newest {
             index: report.index,
             made_us: self.clock.wall_us(),
-            lsn,
+            log_bytes,
         });
         state.made += 1;
         drop(state);
@@ -112,7 +112,7 @@ impl Engine {
         if self.views.visible() <= newest.index {
             return false;
         }
-        let grown = self.log.end_lsn().0.saturating_sub(newest.lsn.0);
+        let grown = self.log.appended_bytes().saturating_sub(newest.log_bytes);
         let by_bytes = policy.every_log_bytes > 0 && grown >= policy.every_log_bytes;
         // (If it was made in the future, the clock was ahead: nobody knows how old it is.)
         let age_us = self.clock.wall_us().checked_sub(newest.made_us);
@@ -135,7 +135,7 @@ impl Engine {
         let newest = Newest {
             index: newest.map(|backup| backup.index).unwrap_or_default(),
             made_us: newest.map(|backup| backup.made_us).unwrap_or_default(),
-            lsn: self.log.end_lsn(),
+            log_bytes: self.log.appended_bytes(),
         };
         self.backup_job.state.lock().newest = Some(newest);
         Ok(newest)
@@ -143,15 +143,17 @@ impl Engine {
 
     /// Waits for work, and does it, until all must stop.
     pub(crate) fn backup_loop(&self) {
-        let mut failed = false;
-        while self.signals.wait_for_backup(failed, self.backup_pause()) {
-            failed = loop {
+        let mut failures = 0;
+        while self.signals.wait_for_backup(failures, self.backup_pause()) {
+            let failed = loop {
                 match self.step_backup() {
+                    Ok(true) if self.calls.is_closed() => return,
                     Ok(true) => {}
                     Ok(false) => break false,
                     Err(_) => break self.latched().is_none(),
                 }
             };
+            failures = if failed { failures + 1 } else { 0 };
         }
     }
 }

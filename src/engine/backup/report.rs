@@ -192,7 +192,7 @@ fn of_listed(listed: Listed<BackupContent>) -> Backup {
             time_us: content.time_us,
             made_us: content.made_us,
             segments: content.segments.len() as u64,
-            bytes: content.segments.iter().map(|segment| segment.bytes).sum(),
+            bytes: total(content.segments.iter().map(|segment| segment.bytes)),
             ..empty
         },
         Err(error) => Backup {
@@ -200,4 +200,9 @@ fn of_listed(listed: Listed<BackupContent>) -> Backup {
             ..empty
         },
     }
+}
+
+/// A sum of what files say, which may be anything.
+pub(super) fn total(lengths: impl Iterator<Item = u64>) -> u64 {
+    lengths.fold(0, u64::saturating_add)
 }

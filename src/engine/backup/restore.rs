@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::backup::archive::is_of;
 use crate::engine::backup::capture::{create_manifest, not_final};
 use crate::engine::backup::load_again::{bring, loaded_by, taken_number};
 use crate::engine::backup::lost::Volume;
-use crate::engine::backup::report::{RestorePoint, RestoreReport, Skipped};
+use crate::engine::backup::report::{RestorePoint, RestoreReport, Skipped, total};
+use crate::engine::backup::volume::is_of;
 use crate::engine::folder::is_ours;
 use crate::engine::load::Cargo;
 use crate::engine::queue::Request;
@@ -273,7 +273,7 @@ impl<'a> Restore<'a> {
         for segment in &content.segments {
             let to = staging.dir().join(file_name(segment.number));
             self.repository.fetch_segment(segment, &to)?;
-            self.report.bytes += segment.bytes;
+            self.report.bytes = total([self.report.bytes, segment.bytes].into_iter());
         }
         Ok(())
     }
@@ -336,7 +336,8 @@ impl<'a> Restore<'a> {
                     let why = format!("record {} needs numbers that are taken", record.index);
                     return Err(Error::ManifestEdit { why });
                 }
-                self.report.bytes += load.segments.iter().map(|meta| meta.bytes).sum::<u64>();
+                let lengths = load.segments.iter().map(|meta| meta.bytes);
+                self.report.bytes = total(lengths.chain([self.report.bytes]));
                 bring(self.repository, engine, record.index, &load)?
             }
             kind => {

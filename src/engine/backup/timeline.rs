@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::engine::Engine;
-use crate::engine::backup::archive::volume_reader;
 use crate::engine::backup::capture::Captured;
+use crate::engine::backup::volume::volume_reader;
 use crate::error::{Error, Result};
 use crate::snapshot::{Lineage, Repository};
 use crate::types::Index;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::engine::backup::archive::volume_reader;
 use crate::engine::backup::lost::{Volume, lost_records, volume_missing};
+use crate::engine::backup::report::total;
+use crate::engine::backup::volume::volume_reader;
 use crate::engine::load::LoadOperation;
 use crate::engine::verify::VerifyProgress;
 use crate::error::{Damage, Error, Result};
@@ -53,7 +54,8 @@ pub fn verify_repository(
         }
     }
     verify_archive(options, &repository, &mut report, &mut segments)?;
-    let bytes_total = segments.iter().map(|(_, bytes)| bytes).sum();
+    let lengths = segments.iter().map(|(_, bytes)| *bytes);
+    let bytes_total = total(lengths);
     let mut bytes_done = 0;
     for (digest, bytes) in segments {
         let path = repository.segment_path(digest);

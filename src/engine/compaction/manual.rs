@@ -41,7 +41,10 @@ impl Engine {
             first_new: self.new_segment_number(),
         };
         for level in 0..LEVELS_MAX {
-            while self.run_made(|| self.make_task(&request, level))? {}
+            while self.run_made(|| self.make_task(&request, level))? {
+                // Nothing is published of a dropped one: it would go on for ever.
+                tree.check_not_dropped()?;
+            }
         }
         self.step_reclaim()?;
         // What somebody still reads is for the threads.

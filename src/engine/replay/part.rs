@@ -33,6 +33,8 @@ pub(super) struct LoadRecord {
 #[derive(Default)]
 pub(super) struct Part {
     pub(super) records: u64,
+    /// Time of the last record before a load, 0 if there is none.
+    pub(super) time_us: u64,
     /// Changes of the catalog that the manifest doesn't have yet.
     pub(super) catalog: Vec<(Index, Bytes)>,
     /// The first record that loads segments, if there is one: nothing behind it was read.
@@ -88,6 +90,7 @@ impl Part {
                 }
                 _ => {}
             }
+            part.time_us = record.time_us;
         }
         for written in part.written.values_mut() {
             written.bulk.sort();

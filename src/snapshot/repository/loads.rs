@@ -19,7 +19,8 @@ impl Repository {
     }
 
     /// Adds what a record loads to the archive, ahead of the record: the segments that are missing, from the
-    /// paths given with them, then the note that names them, each durable. The caller holds the lock.
+    /// paths given with them, then the note that names them, each durable. The caller holds the lock, and
+    /// `go_on` is asked before each segment.
     ///
     /// # Errors
     /// As [`Repository::add_segments`].
@@ -28,8 +29,9 @@ impl Repository {
         volume: u64,
         index: Index,
         segments: &[(SegmentContent, PathBuf)],
+        go_on: impl Fn() -> Result<()>,
     ) -> Result<()> {
-        self.add_segments(segments, || Ok(()))?;
+        self.add_segments(segments, go_on)?;
         let content = LoadContent {
             volume,
             index,

@@ -218,8 +218,8 @@ fn wanted(backups: &[Listed<BackupContent>], keep: usize) -> BTreeSet<u64> {
     wanted
 }
 
-/// The volumes after which another of their era begins no later than the record after the oldest backup. (The
-/// newest of an era may be written to right now.)
+/// The volumes that have nothing above the oldest backup, as a later one of their era says. (The newest of an
+/// era may be written to right now.)
 fn spare(volumes: &[Listed<VolumeContent>], oldest: Index) -> BTreeSet<u64> {
     let readable = || {
         let readable = volumes.iter();
@@ -228,7 +228,7 @@ fn spare(volumes: &[Listed<VolumeContent>], oldest: Index) -> BTreeSet<u64> {
     let is_spare = |number: u64, content: &VolumeContent| {
         let era = content.lineage.newest();
         readable().any(|(other, next)| {
-            other > number && next.lineage.newest() == era && next.first <= oldest.next()
+            other > number && next.lineage.newest() == era && next.earlier_last <= oldest
         })
     };
     let spare = readable().filter(|(number, content)| is_spare(*number, content));

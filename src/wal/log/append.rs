@@ -139,6 +139,9 @@ impl Log {
             }
             let top = view.timeline.last();
             if let Some(file) = view.files.last_mut() {
+                let begun = self.end_lsn().0.max(file.meta.first_lsn.0 + UNIT_BYTES);
+                let appended_bytes = end.0.saturating_sub(begun);
+                self.appended.fetch_add(appended_bytes, Ordering::AcqRel);
                 file.end = written.min(end);
                 file.top = top;
             }

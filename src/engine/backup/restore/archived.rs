@@ -1,8 +1,8 @@
 //! The archived records, as a restore reads them: from whichever volume has them, up to what is damaged or missing.
 
-use crate::engine::backup::archive::volume_reader;
 use crate::engine::backup::lost::{Volume, lost_records, volume_missing};
 use crate::engine::backup::restore::Restore;
+use crate::engine::backup::volume::volume_reader;
 use crate::error::{Error, Result};
 use crate::types::Index;
 use crate::wal::{DamagePolicy, Log, LogReader, Record};
@@ -37,13 +37,14 @@ impl Restore<'_> {
             }
             match self.open_volume(volume, next) {
                 Ok(Some(reader)) => return Ok(Some(reader)),
-                Ok(None) => whole.push(era),
+                // What is damaged and was begun before can't have it either.
+                Ok(None) if next > volume.content.earlier_last => whole.push(era),
+                Ok(None) => {}
                 // Another may have the same records, or this one may have them before the damage.
                 Err(error) => {
                     if let Some(reader) = self.open_damaged(volume, next)? {
                         return Ok(Some(reader));
                     }
-                    // Where a later volume begins, an earlier one of the era is of no more use.
                     if !whole.contains(&era) {
                         damaged.push((volume.number, error));
                     }

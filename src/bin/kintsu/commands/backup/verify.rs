@@ -31,6 +31,10 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // Whatever stays is in nobody's way.
         let _ = fs::remove_dir_all(&self.0);
+        // What a restore that failed had put aside.
+        let mut aside = OsString::from(self.0.as_os_str());
+        aside.push(".tmp");
+        let _ = fs::remove_dir_all(aside);
     }
 }
 
