@@ -1,7 +1,5 @@
 //! What a second review found in the archive: each test fails without its mend.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use kintsu::testing::{Fault, FaultKind, OperationKind};
 use kintsu::{Durability, Error, Index, RestorePoint};
 
@@ -13,33 +11,6 @@ fn put(db: &kintsu::Db, key: &str) {
     let mut batch = kintsu::WriteBatch::new();
     batch.put(key, vec![5; 100]);
     db.write_with(batch, Durability::Disk).unwrap();
-}
-
-/// It went on as long as there was something new.
-#[test]
-fn archiving_what_is_there_does_not_wait_for_those_who_write() {
-    let machine = Machine::new(60);
-    let db = machine.options().archive_to(REPOSITORY).open().unwrap();
-    put(&db, "before");
-    let done = AtomicBool::new(false);
-    let (written, archived) = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut written = 0;
-            while !done.load(Ordering::Acquire) && written < 200_000 {
-                put(&db, "meanwhile");
-                written += 1;
-            }
-            written
-        });
-        let mut archived = Vec::new();
-        for _ in 0..20 {
-            archived.push(db.archive_now().unwrap());
-        }
-        done.store(true, Ordering::Release);
-        (writer.join().unwrap(), archived)
-    });
-    assert!(written < 200_000, "{archived:?}");
-    assert!(archived.is_sorted() && archived[0] >= Index(1));
 }
 
 /// The volume's lock was held by whoever still had a subscription.
