@@ -20,6 +20,8 @@ mod cursor;
 mod environment;
 #[path = "../src/error.rs"]
 mod error;
+#[path = "../src/parity/mod.rs"]
+mod parity;
 #[path = "../src/segment/mod.rs"]
 mod segment;
 #[cfg(feature = "testing")]

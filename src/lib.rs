@@ -11,6 +11,7 @@ mod manifest;
 mod memtable;
 mod operator;
 mod options;
+mod parity;
 mod segment;
 mod snapshot;
 #[cfg(feature = "testing")]
@@ -37,7 +38,7 @@ pub use operator::{Append, Counter, MergeOperator};
 pub use options::{Background, BackupPolicy, KeyspaceOptions, Options, Progress};
 pub use types::{
     BATCH_BYTES_MAX, Codec, Compression, Durability, Index, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX,
-    KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentNumber, StoreId, StreamId, Term,
+    KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, Parity, SegmentNumber, StoreId, StreamId, Term,
     VALUE_BYTES_MAX, Version,
 };
 

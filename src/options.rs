@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::environment::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::operator::{MergeOperator, MergeOperators};
-use crate::types::Durability;
+use crate::types::{Durability, Parity};
 use crate::vfs::{DiskVfs, Vfs};
 
 pub use self::keyspace::KeyspaceOptions;
@@ -131,6 +131,7 @@ pub struct Options {
     pub(crate) pin_index_and_filter: bool,
     pub(crate) map_segments: bool,
     pub(crate) filter_bits_per_key: u32,
+    pub(crate) parity: Parity,
     pub(crate) segment_bytes: u64,
     pub(crate) level_base_bytes: u64,
     pub(crate) level0_segments_compact: usize,
@@ -222,6 +223,9 @@ setters! {
     map_segments: bool;
     /// Bits of Bloom filter for each key in a segment; 0 = no filter. At most 64, default 10.
     filter_bits_per_key: u32;
+    /// How much parity segments are written with, so that blocks of them that were lost can be put together
+    /// again. Each segment keeps what it has until it is written anew. Default: [`Parity::Standard`].
+    parity: Parity;
     /// Where compaction cuts segments. 4 KiB to 16 GiB, default 64 MiB. Every segment is kept open: a store
     /// takes one file handle for each `segment_bytes` that it holds, at least one for each keyspace that has
     /// been flushed, and some for the log. The usual limit of a process, 1,024, ends at 60 GiB by default:
@@ -269,6 +273,7 @@ impl Options {
             pin_index_and_filter: true,
             map_segments: false,
             filter_bits_per_key: 10,
+            parity: Parity::Standard,
             segment_bytes: 64 << 20,
             level_base_bytes: 256 << 20,
             level0_segments_compact: 4,

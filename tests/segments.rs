@@ -150,6 +150,7 @@ fn mapped_segments_answer_the_same_and_name_damage() {
     let options = || {
         kintsu::Options::new(folder.path())
             .map_segments(true)
+            .parity(kintsu::Parity::Off)
             .block_cache_bytes(0)
             .background(kintsu::Background::Manual)
     };

@@ -351,6 +351,25 @@ impl Db {
         engine.compact_range(&default, &lower, upper.as_deref())
     }
 
+    /// Writes anew every segment that reads have found damaged and could put together again from its parity.
+    /// Returns how many were. It need not be asked: unless the jobs are stepped by hand, a thread does it as
+    /// soon as a read has met the damage.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = kintsu::Db::open(folder.path())?;
+    /// db.put("key", "value")?;
+    /// assert_eq!(db.mend()?, 0);
+    /// assert_eq!(db.statistics().damaged_segments, 0);
+    /// # Ok::<(), kintsu::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk answers; the damaged segment is then read as before. `Poisoned`, `ReadOnly`, `Closed`.
+    pub fn mend(&self) -> Result<u64> {
+        self.shared.engine.mend()
+    }
+
     /// Flushes, ends the log with its end marker and lets the store go. All clones are closed too;
     /// later calls answer [`Error::Closed`](crate::Error::Closed), iterators that were begun go on.
     ///

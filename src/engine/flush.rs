@@ -359,6 +359,7 @@ impl Engine {
                 filter_bits_per_key: filter_bits_per_key
                     .unwrap_or(self.options.filter_bits_per_key),
                 codec: if level + 1 < LEVELS_MAX { upper } else { last },
+                parity: self.options.parity,
                 ..SegmentOptions::default()
             },
         })

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::engine::mending::QUARANTINE;
 use crate::engine::recovery::RecoveryReport;
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{Manifest, ManifestState};
@@ -141,14 +142,14 @@ const LOCK_FILE: &str = "LOCK";
 enum Kind {
     /// A log file, its identifiers, a segment, a manifest, term and vote, lineage.
     Data,
-    /// The lock, or a file not yet published.
+    /// The lock, a file not yet published, or what was damaged and set aside.
     Transient,
     /// Nothing of ours.
     Foreign,
 }
 
 fn kind_of(name: &str) -> Kind {
-    if name == LOCK_FILE || name.ends_with(".tmp") {
+    if name == LOCK_FILE || name == QUARANTINE || name.ends_with(".tmp") {
         return Kind::Transient;
     }
     let numbered = |stem: &str| stem.len() >= 8 && stem.bytes().all(|b| b.is_ascii_digit());

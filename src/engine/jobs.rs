@@ -29,11 +29,13 @@ pub enum Job {
     Reclaim,
     /// Archive what has become durable, and make the backup that the policy asks for.
     Backup,
+    /// Write a damaged segment anew, from what its parity makes of it.
+    Mend,
 }
 
 impl Job {
     /// Every kind, for those who drive the jobs themselves.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Commit,
         Self::Flush,
         Self::Compact,
@@ -41,6 +43,7 @@ impl Job {
         Self::PrepareLog,
         Self::Reclaim,
         Self::Backup,
+        Self::Mend,
     ];
 }
 
@@ -53,6 +56,7 @@ struct State {
     compact: bool,
     log: bool,
     backup: bool,
+    mend: bool,
     stop: bool,
     /// Failures of flush so far.
     flush_failures: u64,
@@ -69,6 +73,7 @@ pub(crate) struct Signals {
     compact: Condvar,
     log: Condvar,
     backup: Condvar,
+    mend: Condvar,
     room: Condvar,
     stopped: Condvar,
 }
@@ -82,6 +87,7 @@ impl Signals {
             Job::Compact | Job::Reclaim => (&mut state.compact, &self.compact),
             Job::SyncIdentifiers | Job::PrepareLog | Job::Commit => (&mut state.log, &self.log),
             Job::Backup => (&mut state.backup, &self.backup),
+            Job::Mend => (&mut state.mend, &self.mend),
         };
         if !std::mem::replace(asked, true) {
             condvar.notify_one();
@@ -96,6 +102,7 @@ impl Signals {
             &self.compact,
             &self.log,
             &self.backup,
+            &self.mend,
             &self.room,
             &self.stopped,
         ] {
@@ -216,6 +223,7 @@ impl Engine {
             Job::PrepareLog => self.step_log(|| self.log.step_prepare()),
             Job::Reclaim => self.step_reclaim(),
             Job::Backup => self.step_backup(),
+            Job::Mend => self.step_mend(),
         }
     }
 
@@ -242,6 +250,7 @@ impl Engine {
             self.start_thread("kintsu-backup", Self::backup_loop)?;
             self.signals.wake(Job::Backup);
         }
+        self.start_thread("kintsu-mend", Self::mend_loop)?;
         self.start_thread("kintsu-log", Self::log_loop)
     }
 
@@ -315,6 +324,32 @@ impl Engine {
                 }
             }
             let _ = self.step_reclaim();
+        }
+    }
+
+    /// Mends what reads have found, as soon as they have.
+    fn mend_loop(&self) {
+        let signals = self.signals.clone();
+        let mendings = self.cache.mendings();
+        mendings.wake_by(move || signals.wake(Job::Mend));
+        let mut failures = 0_u32;
+        loop {
+            let outcome = loop {
+                match self.step_mend() {
+                    Ok(true) if !self.calls.is_closed() => {}
+                    outcome => break outcome,
+                }
+            };
+            // Nobody says when what failed would succeed: look again, and again later.
+            let pause = RETRY_AFTER.saturating_mul(1 << failures.min(5));
+            let retry = outcome.is_err().then_some(pause);
+            failures = retry.map_or(0, |_| failures.saturating_add(1));
+            if !self
+                .signals
+                .wait(&self.signals.mend, |s| &mut s.mend, retry)
+            {
+                return;
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod follow;
 mod hiding;
 mod jobs;
 mod load;
+mod mending;
 mod merge;
 mod metrics;
 mod pins;
@@ -118,6 +119,10 @@ pub(crate) struct Engine {
     metrics: Metrics,
     /// What the run before had done, as far as the manifest says.
     activity_before: Option<Activity>,
+    /// Held by the one who mends.
+    mend_turn: Mutex<()>,
+    /// What the last attempt to mend a segment met.
+    mend_failure: Mutex<Option<Error>>,
     /// Keyspaces dropped whose segments the manifest still names.
     dropped: Mutex<Vec<(Index, Arc<Tree>)>>,
     /// Segments that the manifest no longer names, until their last reader has gone.

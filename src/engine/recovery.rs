@@ -209,6 +209,8 @@ impl Engine {
             signals: views.signals().clone(),
             views,
             feed: Feed::default(),
+            mend_turn: Mutex::default(),
+            mend_failure: Mutex::default(),
             pins: Arc::default(),
             cache,
             next_segment: AtomicU64::new(next_segment.0),

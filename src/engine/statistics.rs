@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use crate::engine::Engine;
 use crate::engine::metrics::Activity;
 use crate::engine::pins::PinKind;
+use crate::error::Error;
 use crate::types::{Index, Lsn, StoreId};
 
 /// Numbers of a whole store at one moment.
@@ -70,6 +71,15 @@ pub struct Statistics {
     pub backups_made: u64,
     /// What the last backup by policy, or the archive, met, until one succeeds.
     pub backup_failure: Option<String>,
+    /// Blocks of 4,096 bytes that reads found damaged and put together again from parity, since the store was
+    /// opened; each counted once until its segment is written anew.
+    pub healed_blocks: u64,
+    /// Segments written anew because something of them was damaged, since the store was opened.
+    pub mended_segments: u64,
+    /// Segments that are known to be damaged, and can be written anew.
+    pub damaged_segments: usize,
+    /// What the last attempt to write one anew met, until one succeeds.
+    pub mend_failure: Option<String>,
     /// The keyspaces, by name.
     pub keyspaces: Vec<KeyspaceStatistics>,
 }
@@ -162,6 +172,10 @@ impl Engine {
                 .map(|_| self.archive.through()),
             backups_made: self.backup_job.made(),
             backup_failure: self.backup_job.failure().map(|error| error.to_string()),
+            healed_blocks: self.cache.mendings().units(),
+            mended_segments: self.cache.mendings().mended(),
+            damaged_segments: self.cache.mendings().waiting(),
+            mend_failure: self.mend_failure.lock().as_ref().map(Error::to_string),
             keyspaces: keyspaces.trees().map(of_tree).collect(),
         }
     }

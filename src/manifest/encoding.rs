@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use super::state::{Change, KeyspaceState, ManifestState};
 use crate::codec::{Reader, put_varint};
 use crate::types::{
-    FileId, Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentMeta, SegmentNumber,
-    StoreId, Term,
+    FileId, Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, Parity, SegmentMeta,
+    SegmentNumber, StoreId, Term,
 };
 
 const KEYSPACE_CREATED: u8 = 1;
@@ -250,6 +250,8 @@ pub(crate) fn put_segment(out: &mut Vec<u8>, level: u8, meta: &SegmentMeta) {
     put_varint(out, meta.number.0);
     out.extend_from_slice(&meta.file_id.0.to_le_bytes());
     put_varint(out, meta.bytes);
+    put_varint(out, meta.content_bytes);
+    out.push(meta.parity.byte());
     out.extend_from_slice(&meta.digest.to_le_bytes());
     put_varint(out, meta.entries);
     put_varint(out, meta.deletes);
@@ -269,6 +271,8 @@ pub(crate) fn read_segment(reader: &mut Reader<'_>) -> Option<(u8, SegmentMeta)>
         number: SegmentNumber(reader.varint()?),
         file_id: FileId(reader.u128()?),
         bytes: reader.varint()?,
+        content_bytes: reader.varint()?,
+        parity: Parity::from_byte(reader.u8()?)?,
         digest: reader.u128()?,
         entries: reader.varint()?,
         deletes: reader.varint()?,

@@ -15,9 +15,10 @@ use super::output::{Output, WRITE_BYTES};
 use super::properties::Properties;
 use super::{file_name, temporary_name};
 use crate::error::{Error, Result};
+use crate::parity::ParityEncoder;
 use crate::types::{
-    Codec, EXPIRY_BYTES, Entry, EntryKind, FileId, Index, KEY_BYTES_MAX, KeyspaceId, RangeDelete,
-    SegmentMeta, SegmentNumber, StoreId, VALUE_BYTES_MAX, Version, order,
+    Codec, EXPIRY_BYTES, Entry, EntryKind, FileId, Index, KEY_BYTES_MAX, KeyspaceId, Parity,
+    RangeDelete, SegmentMeta, SegmentNumber, StoreId, VALUE_BYTES_MAX, Version, order,
 };
 use crate::vfs::{Access, Vfs};
 
@@ -34,6 +35,8 @@ pub struct SegmentOptions {
     pub filter_bits_per_key: u32,
     /// What packs the blocks.
     pub codec: Codec,
+    /// How much parity there is.
+    pub parity: Parity,
 }
 
 impl Default for SegmentOptions {
@@ -43,6 +46,7 @@ impl Default for SegmentOptions {
             restart_interval: 16,
             filter_bits_per_key: 10,
             codec: Codec::None,
+            parity: Parity::Standard,
         }
     }
 }
@@ -100,7 +104,8 @@ struct Waiting {
 /// Writes one segment: `create`, then `add` in table order, then `finish` or `abandon`.
 ///
 /// Takes memory for the write buffer (512 KiB), the block at hand, the index (some 30 bytes and a key
-/// for each block) and the filter (8 bytes for each key); with zstd, for the first 400 KiB of blocks, from
+/// for each block), the filter (8 bytes for each key) and the parity (a group of 1 MiB, and what was made of
+/// those before, a sixteenth or an eighth of the file); with zstd, for the first 400 KiB of blocks, from
 /// which a dictionary is trained.
 pub struct SegmentBuilder {
     setup: SegmentSetup,
@@ -149,7 +154,12 @@ impl SegmentBuilder {
         let identity = identity(&setup);
         let options = &setup.options;
         Ok(Self {
-            output: Output::new(file, path, identity.encode_header()),
+            output: Output::new(
+                file,
+                path,
+                identity.encode_header(),
+                ParityEncoder::new(options.parity, setup.file_id),
+            ),
             block: BlockBuilder::new(options.restart_interval),
             packer: Packer::new(options.codec),
             waiting: (options.codec == Codec::Zstd).then(Vec::new),
@@ -354,7 +364,7 @@ impl SegmentBuilder {
         self.properties.blocks = self.index.blocks().into();
         self.properties.largest_key = self.last_key.clone();
         self.write_tail()?;
-        self.output.flush()?;
+        let content_bytes = self.output.finish()?;
         let path = &self.output.path;
         self.output
             .file
@@ -370,6 +380,8 @@ impl SegmentBuilder {
             number: self.setup.number,
             file_id: self.setup.file_id,
             bytes: self.output.written,
+            content_bytes,
+            parity: self.setup.options.parity,
             digest: self.output.digest.digest128(),
             ..SegmentMeta::default()
         };
@@ -398,7 +410,7 @@ impl SegmentBuilder {
         let properties = self.write_section(SectionKind::Properties, &mut section)?;
         let footer = Footer {
             identity: identity(&self.setup),
-            file_bytes: self.output.offset() + FOOTER_BYTES as u64,
+            content_bytes: self.output.offset() + FOOTER_BYTES as u64,
             filter,
             index,
             properties,

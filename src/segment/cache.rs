@@ -10,6 +10,7 @@ use super::block::Block;
 use super::counters::{Counters, ReadCounts};
 use super::filter::Filter;
 use super::index::BlockIndex;
+use super::mending::Mendings;
 use crate::types::FileId;
 
 /// What is longer than this part of the cache is not kept, lest one large value empty it.
@@ -132,6 +133,7 @@ pub struct BlockCache {
     section_bytes_max: u64,
     policy: ReadPolicy,
     counters: Counters,
+    mendings: Arc<Mendings>,
 }
 
 impl BlockCache {
@@ -174,6 +176,7 @@ impl BlockCache {
             section_bytes_max: bytes / LARGEST_BLOCK_PART,
             policy,
             counters: Counters::default(),
+            mendings: Arc::default(),
         }
     }
 
@@ -187,6 +190,12 @@ impl BlockCache {
     #[must_use]
     pub fn counts(&self) -> ReadCounts {
         self.counters.sums()
+    }
+
+    /// What reads have put together again.
+    #[must_use]
+    pub fn mendings(&self) -> &Arc<Mendings> {
+        &self.mendings
     }
 
     /// Where reads are counted.

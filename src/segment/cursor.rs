@@ -160,7 +160,7 @@ impl SegmentCursor {
         let section = self.window.bytes.get(start..start + place.bytes as usize);
         // A copy, so that a value which someone keeps holds one block in memory, not a window.
         let section = Cow::Borrowed(section.unwrap_or_default());
-        self.segment.file.verified_block(place.offset, section)
+        self.segment.file.verified_block(place, Ok(section))
     }
 
     /// Reads block `number` and as many as fit of those behind it in the walk's direction.

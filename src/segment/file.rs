@@ -3,14 +3,17 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
 use super::block::Block;
 use super::compress::{self, Dictionary, Unreadable};
 use super::format::{Extent, SectionKind, verify_section};
+use super::mending::Mendings;
 use crate::error::{Damage, Error, Result};
-use crate::types::{Codec, FileId};
+use crate::parity::{Geometry, Healed, heal};
+use crate::types::{Codec, FileId, SegmentNumber};
 use crate::vfs::File;
 
 /// The file under a segment: reads, and the words for what is wrong with it.
@@ -18,6 +21,13 @@ pub(super) struct SegmentFile {
     pub(super) file: Arc<dyn File>,
     pub(super) path: PathBuf,
     pub(super) file_id: FileId,
+    pub(super) number: SegmentNumber,
+    /// How its parity lies.
+    pub(super) geometry: Geometry,
+    /// Who is told of what was put together again.
+    pub(super) mendings: Arc<Mendings>,
+    /// Whether another file has its name by now: what is wrong with this one is of no more interest.
+    pub(super) replaced: AtomicBool,
     /// What its blocks were packed against.
     pub(super) dictionary: Option<Dictionary>,
 }
@@ -58,9 +68,9 @@ impl SegmentFile {
 
     /// Reads a section and verifies its checksum.
     pub(super) fn read_section(&self, place: Extent, kind: SectionKind) -> Result<Bytes> {
-        let section = self.read(place)?;
-        self.verify(place.offset, kind, &section)?;
-        Ok(section.into())
+        let section = self.read(place).map(Cow::Owned);
+        let (section, _) = self.sound(place, kind, section)?;
+        Ok(section.into_owned().into())
     }
 
     fn verify(&self, offset: u64, kind: SectionKind, section: &[u8]) -> Result<Codec> {
@@ -70,12 +80,58 @@ impl SegmentFile {
         })
     }
 
-    /// Verifies the bytes of a data block that were read at `offset`.
-    pub(super) fn verified_block(&self, offset: u64, section: Cow<'_, [u8]>) -> Result<Block> {
-        let codec = self.verify(offset, SectionKind::Data, &section)?;
-        let bytes = section.len() as u64;
+    /// A section that is as it was written: as it was read, or else as parity makes it.
+    fn sound<'a>(
+        &self,
+        place: Extent,
+        kind: SectionKind,
+        read: Result<Cow<'a, [u8]>>,
+    ) -> Result<(Cow<'a, [u8]>, Codec)> {
+        let checked = read.and_then(|section| {
+            let codec = self.verify(place.offset, kind, &section)?;
+            Ok((section, codec))
+        });
+        match checked {
+            Err(error @ (Error::Damaged(_) | Error::Io { .. } | Error::NoSpace { .. })) => {
+                let section = self.heal(place).ok_or(error)?;
+                let codec = self.verify(place.offset, kind, &section)?;
+                Ok((Cow::Owned(section), codec))
+            }
+            sound => sound,
+        }
+    }
+
+    /// The bytes of a place as they were written, if parity can tell. Those who write the file anew are told.
+    pub(super) fn heal(&self, place: Extent) -> Option<Vec<u8>> {
+        let healed = self.healed(place).ok()?;
+        // None if the disk has it right after all, asked again.
+        if !healed.units.is_empty() && !self.replaced.load(Ordering::Acquire) {
+            self.mendings.note(self.number, self.file_id, &healed.units);
+        }
+        Some(healed.bytes)
+    }
+
+    /// The bytes of a place as they were written, and what had to be put together again.
+    pub(super) fn healed(&self, place: Extent) -> Result<Healed> {
+        let units = |offset: u64, buffer: &mut [u8]| {
+            let wanted = buffer.len();
+            let read = self.file.read_at(buffer, offset);
+            read.is_ok_and(|bytes| bytes == wanted)
+        };
+        let range = place.offset..place.end();
+        let healed = heal(&units, &self.geometry, self.file_id, range);
+        healed.map_err(|why| self.damaged(place, format!("beyond repair: {why}")))
+    }
+
+    /// Verifies the bytes of a data block that were read at a place, or puts them together again.
+    pub(super) fn verified_block(
+        &self,
+        place: Extent,
+        section: Result<Cow<'_, [u8]>>,
+    ) -> Result<Block> {
+        let (section, codec) = self.sound(place, SectionKind::Data, section)?;
         let block = compress::block(section, codec, self.dictionary.as_ref());
-        block.map_err(|why| self.unreadable(Extent { offset, bytes }, why))
+        block.map_err(|why| self.unreadable(place, why))
     }
 
     pub(super) fn unreadable(&self, place: Extent, why: Unreadable) -> Error {

@@ -12,7 +12,7 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Length of the header, in bytes; the first block follows it.
 pub const HEADER_BYTES: usize = 64;
 /// Length of the footer, in bytes.
-pub const FOOTER_BYTES: usize = 160;
+pub const FOOTER_BYTES: usize = 136;
 /// Length of what stands before the body of every section, in bytes.
 pub const FRAME_BYTES: usize = 16;
 /// Shortest file that can be a segment, in bytes.
@@ -22,8 +22,6 @@ const HEADER_MAGIC: [u8; 8] = *b"KINTSEGH";
 const FOOTER_MAGIC: [u8; 8] = *b"KINTSEGF";
 const IDENTITY_BYTES: usize = 56;
 const CHECKSUM_BYTES: usize = 8;
-/// Where the place of the dictionary stands in the footer; the bytes before it are room for parity.
-const DICTIONARY_START: usize = 136;
 
 /// What a section holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,13 +185,13 @@ fn check_version(version: u32) -> Result<(), Refusal> {
     }
 }
 
-/// The last bytes of the file: what a reader looks at first.
+/// The last bytes of the content: what a reader looks at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footer {
     /// Whose file this is.
     pub identity: Identity,
-    /// Length of the file.
-    pub file_bytes: u64,
+    /// Where the content of the file ends, and its parity begins.
+    pub content_bytes: u64,
     /// The filter; no bytes if there is none.
     pub filter: Extent,
     /// The block index.
@@ -208,17 +206,13 @@ impl Footer {
     /// The footer's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = self.identity.encode(FOOTER_MAGIC);
-        out.extend_from_slice(&self.file_bytes.to_le_bytes());
-        for extent in [self.filter, self.index, self.properties] {
+        out.extend_from_slice(&self.content_bytes.to_le_bytes());
+        for extent in [self.filter, self.index, self.properties, self.dictionary] {
             out.extend_from_slice(&extent.offset.to_le_bytes());
             out.extend_from_slice(&extent.bytes.to_le_bytes());
         }
-        // Room for parity (blocks in a group, parity blocks in a group, offset, length).
-        out.resize(DICTIONARY_START, 0);
-        out.extend_from_slice(&self.dictionary.offset.to_le_bytes());
-        out.extend_from_slice(&self.dictionary.bytes.to_le_bytes());
         debug_assert_eq!(out.len(), FOOTER_BYTES - CHECKSUM_BYTES);
-        let offset = self.file_bytes.saturating_sub(FOOTER_BYTES as u64);
+        let offset = self.content_bytes.saturating_sub(FOOTER_BYTES as u64);
         let checksum = block_checksum(self.identity.file_id, offset, &out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out
@@ -238,31 +232,24 @@ impl Footer {
         )
         .map_err(damaged)?;
         check_version(version)?;
-        let footer = Self::decode_fields(identity, covered)
-            .ok_or_else(|| damaged("its reserved bytes are not zero".into()))?;
+        let footer =
+            Self::decode_fields(identity, covered).ok_or_else(|| damaged("cut short".into()))?;
         footer.check_layout(offset).map_err(damaged)?;
         Ok(footer)
     }
 
     fn decode_fields(identity: Identity, bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes.get(IDENTITY_BYTES..)?);
-        let file_bytes = reader.u64()?;
-        let mut extents = [Extent::default(); 3];
+        let content_bytes = reader.u64()?;
+        let mut extents = [Extent::default(); 4];
         for extent in &mut extents {
             extent.offset = reader.u64()?;
             extent.bytes = reader.u64()?;
         }
-        let [filter, index, properties] = extents;
-        let reserved = bytes.get(IDENTITY_BYTES + 56..DICTIONARY_START)?;
-        let mut reader = Reader::new(bytes.get(DICTIONARY_START..)?);
-        let dictionary = Extent {
-            offset: reader.u64()?,
-            bytes: reader.u64()?,
-        };
-        let reserved_is_zero = reserved.iter().all(|&byte| byte == 0);
-        reserved_is_zero.then_some(Self {
+        let [filter, index, properties, dictionary] = extents;
+        Some(Self {
             identity,
-            file_bytes,
+            content_bytes,
             filter,
             index,
             properties,
@@ -272,7 +259,7 @@ impl Footer {
 
     /// Sections lie one behind the other, from the last block to the footer.
     fn check_layout(&self, offset: u64) -> Result<(), String> {
-        let whole = self.file_bytes == offset.saturating_add(FOOTER_BYTES as u64);
+        let whole = self.content_bytes == offset.saturating_add(FOOTER_BYTES as u64);
         let dictionary_fits = match self.dictionary {
             Extent { bytes: 0, offset } => offset == 0,
             place => place.end() == self.filter.offset && place.bytes >= FRAME_BYTES as u64,

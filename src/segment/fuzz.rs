@@ -20,7 +20,7 @@ use crate::cursor::Cursor;
 use crate::error::{Damage, Error, Result};
 use crate::testing::{Input, MemoryVfs, edit_file};
 use crate::types::{
-    Codec, FileId, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber, StoreId, Version,
+    Codec, FileId, KeyspaceId, Parity, RangeDeletes, SegmentMeta, SegmentNumber, StoreId, Version,
 };
 use crate::vfs::Vfs;
 
@@ -98,6 +98,7 @@ fn damaged(input: &mut Input<'_>) {
         restart_interval: 1 + input.place(5),
         filter_bits_per_key: input.pick(&[0, 1, 10]),
         codec: codec_of(shape / 6),
+        parity: Parity::Off,
     };
     let cached = (
         input.pick(&[0, 4 << 10, 1 << 20]),

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
@@ -18,7 +20,8 @@ use super::open::open_dictionary;
 use super::properties::Properties;
 
 use crate::error::{Error, Result};
-use crate::types::{Codec, FileId};
+use crate::parity::{Geometry, Tail, Trailer, find_tail};
+use crate::types::{Codec, FileId, Parity, SegmentNumber};
 use crate::vfs::{Access, Vfs};
 
 /// Read at once while looking for the next section behind damage, in bytes.
@@ -83,6 +86,11 @@ pub enum InspectedContent {
         /// What it says.
         footer: Option<Footer>,
     },
+    /// A part of the parity behind the content.
+    Parity {
+        /// Which part.
+        name: &'static str,
+    },
     /// Bytes in which no part can be recognised.
     Unknown,
 }
@@ -105,6 +113,11 @@ pub fn inspect(vfs: &dyn Vfs, path: &Path, show: &mut dyn FnMut(Inspected)) -> R
         file,
         path: path.to_owned(),
         file_id: FileId::default(),
+        number: SegmentNumber::default(),
+        // It is shown as it is.
+        geometry: Geometry::new(Parity::Off, file_bytes),
+        mendings: Arc::default(),
+        replaced: AtomicBool::new(false),
         dictionary: None,
     };
     Inspection::new(file, file_bytes)?.run(show)
@@ -114,6 +127,8 @@ struct Inspection {
     file: SegmentFile,
     header: Inspected,
     footer: Inspected,
+    /// What stands behind the footer.
+    trailer: Option<Trailer>,
     index: Option<BlockIndex>,
     /// Where the footer begins, or the file ends if it has no room for one.
     end: u64,
@@ -126,7 +141,18 @@ impl Inspection {
     fn new(file: SegmentFile, file_bytes: u64) -> Result<Self> {
         let mut file = file;
         let (header, header_id) = inspect_header(&file, file_bytes)?;
-        let (footer, decoded) = inspect_footer(&file, file_bytes)?;
+        let units = |offset: u64, buffer: &mut [u8]| file.read_into(buffer, offset).is_ok();
+        let tail = find_tail(&units, file_bytes);
+        let trailer = tail.map(|tail| {
+            let Tail {
+                level,
+                content_bytes,
+                file_id,
+            } = tail;
+            Trailer::read(&units, level, content_bytes, file_id)
+        });
+        let content_bytes = tail.map_or(file_bytes, |tail| tail.content_bytes);
+        let (footer, decoded) = inspect_footer(&file, content_bytes)?;
         let footer_id = decoded.map(|footer| footer.identity.file_id);
         file.file_id = header_id
             .filter(|_| header.verdict.is_ok())
@@ -141,6 +167,7 @@ impl Inspection {
             header,
             end: footer.offset,
             footer,
+            trailer,
             index,
             search_bytes: file_bytes.saturating_mul(4).saturating_add(16 << 20),
         })
@@ -158,6 +185,19 @@ impl Inspection {
             show(part);
         }
         show(self.footer);
+        let Some(trailer) = self.trailer else {
+            return Ok(());
+        };
+        for (part, place) in trailer.parts() {
+            let (offset, bytes) = (place.start, place.end - place.start);
+            let read = self.file.read(Extent { offset, bytes })?;
+            show(Inspected {
+                offset,
+                bytes,
+                verdict: trailer.check(part, &read),
+                content: InspectedContent::Parity { name: part.name() },
+            });
+        }
         Ok(())
     }
 
@@ -285,13 +325,13 @@ fn inspect_header(file: &SegmentFile, file_bytes: u64) -> Result<(Inspected, Opt
     Ok((part, Identity::claimed_file_id(&header)))
 }
 
-/// The footer; one of no bytes at the end of the file if there is no room for one.
-fn inspect_footer(file: &SegmentFile, file_bytes: u64) -> Result<(Inspected, Option<Footer>)> {
-    let bytes = match file_bytes.checked_sub(HEADER_BYTES as u64) {
+/// The footer; one of no bytes at the end of the content if there is no room for one.
+fn inspect_footer(file: &SegmentFile, content_bytes: u64) -> Result<(Inspected, Option<Footer>)> {
+    let bytes = match content_bytes.checked_sub(HEADER_BYTES as u64) {
         Some(room) if room >= FOOTER_BYTES as u64 => FOOTER_BYTES as u64,
         _ => 0,
     };
-    let offset = file_bytes - bytes;
+    let offset = content_bytes - bytes;
     let decoded = Footer::decode(&file.read(Extent { offset, bytes })?, offset);
     let footer = decoded.as_ref().ok().copied();
     let part = Inspected {

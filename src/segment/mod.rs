@@ -10,6 +10,7 @@
 //! `docs/format-segment.md`; `format`, `block`, `index` and `filter` are their one home, for writing
 //! and for reading.
 
+mod anew;
 mod block;
 mod block_cursor;
 mod builder;
@@ -24,6 +25,7 @@ mod format;
 pub(crate) mod fuzz;
 mod index;
 mod inspect;
+mod mending;
 mod open;
 mod output;
 mod properties;
@@ -33,6 +35,7 @@ mod salvage;
 mod tests;
 mod verify;
 
+pub use anew::Anew;
 pub use builder::{SegmentBuilder, SegmentOptions, SegmentSetup};
 pub use cache::{BlockCache, ReadPolicy};
 pub use counters::ReadCounts;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::cache::{BlockCache, ReadPolicy};
 use super::compress::Dictionary;
@@ -17,7 +18,8 @@ use super::index::BlockIndex;
 use super::properties::Properties;
 use super::reader::{Pinned, Segment};
 use crate::error::{Damage, Error, Result};
-use crate::types::{Codec, RangeDeletes, SegmentMeta, StoreId};
+use crate::parity::Geometry;
+use crate::types::{Codec, Parity, RangeDeletes, SegmentMeta, StoreId};
 use crate::vfs::{Access, File, Vfs};
 
 impl Segment {
@@ -47,6 +49,10 @@ impl Segment {
             file,
             path,
             file_id: meta.file_id,
+            number: meta.number,
+            geometry: Geometry::new(meta.parity, meta.content_bytes),
+            mendings: cache.mendings().clone(),
+            replaced: AtomicBool::new(false),
             dictionary: None,
         };
         let footer = open_footer(&file, store_id, meta)?;
@@ -180,9 +186,14 @@ fn open_footer(file: &SegmentFile, store_id: StoreId, meta: &SegmentMeta) -> Res
         .file
         .len()
         .map_err(|error| Error::io("read the length of", &file.path, error))?;
-    let sound = footer_at_end(file, file_bytes).and_then(|footer| {
+    let sound = footer_of(file, meta).and_then(|footer| {
         check_identity(file, &footer.identity, store_id, meta)?;
-        check_length(file, file_bytes, meta)?;
+        if meta.parity == Parity::Off {
+            check_length(file, file_bytes, meta)?;
+        } else if file_bytes != meta.bytes {
+            // What is cut off, or stands behind the end, is no part of the content, which is whole.
+            file.mendings.note(meta.number, meta.file_id, &[]);
+        }
         Ok(footer)
     });
     let Err(Error::Damaged(damage)) = sound else {
@@ -211,19 +222,28 @@ fn newer(file: &SegmentFile, found: u32) -> Error {
     }
 }
 
-fn footer_at_end(file: &SegmentFile, file_bytes: u64) -> Result<Footer> {
+/// The footer where it must be, or as parity makes it.
+fn footer_of(file: &SegmentFile, meta: &SegmentMeta) -> Result<Footer> {
     let place = Extent {
-        offset: file_bytes.saturating_sub(FOOTER_BYTES as u64),
+        offset: meta.content_bytes.saturating_sub(FOOTER_BYTES as u64),
         bytes: FOOTER_BYTES as u64,
     };
-    if file_bytes < FILE_BYTES_MIN {
-        return Err(file.damaged(place, "too short for a segment"));
+    let decode = |bytes: Vec<u8>| {
+        Footer::decode(&bytes, place.offset).map_err(|refusal| match refusal {
+            Refusal::Damaged(what) => file.damaged(place, what),
+            Refusal::NewerFormat(found) => newer(file, found),
+        })
+    };
+    if meta.content_bytes < FILE_BYTES_MIN || file.geometry.file_bytes() != meta.bytes {
+        return Err(file.damaged(place, "the manifest gives it lengths that no segment has"));
     }
-    let bytes = file.read(place)?;
-    Footer::decode(&bytes, place.offset).map_err(|refusal| match refusal {
-        Refusal::Damaged(what) => file.damaged(place, what),
-        Refusal::NewerFormat(found) => newer(file, found),
-    })
+    match file.read(place).and_then(decode) {
+        Err(error @ (Error::Damaged(_) | Error::Io { .. } | Error::NoSpace { .. })) => {
+            let healed = file.heal(place).ok_or(error)?;
+            decode(healed)
+        }
+        footer => footer,
+    }
 }
 
 fn check_identity(

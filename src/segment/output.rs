@@ -10,6 +10,7 @@ use super::compress::Packer;
 use super::format::{Extent, SectionKind, seal_packed};
 use crate::codec::digest;
 use crate::error::{Error, Result};
+use crate::parity::ParityEncoder;
 use crate::types::{Codec, FileId};
 use crate::vfs::File;
 
@@ -27,19 +28,22 @@ pub struct Output {
     pub written: u64,
     /// A hash of those.
     pub digest: Xxh3,
+    /// What makes the trailer from what goes by.
+    parity: Option<ParityEncoder>,
     /// Set once a write has failed: what is in the file is then unknown, and nothing may follow.
     broken: bool,
 }
 
 impl Output {
     /// Begins a new, empty file with these bytes.
-    pub fn new(file: Arc<dyn File>, path: PathBuf, header: Vec<u8>) -> Self {
+    pub fn new(file: Arc<dyn File>, path: PathBuf, header: Vec<u8>, parity: ParityEncoder) -> Self {
         Self {
             file,
             path,
             buffer: header,
             written: 0,
             digest: digest(),
+            parity: Some(parity),
             broken: false,
         }
     }
@@ -70,6 +74,18 @@ impl Output {
         outcome
     }
 
+    /// Hands everything to the disk, and then the parity of it. Returns how many bytes are none.
+    pub fn finish(&mut self) -> Result<u64> {
+        self.flush()?;
+        let content_bytes = self.written;
+        if let Some(parity) = self.parity.take() {
+            let trailer = parity.finish();
+            let trailer = trailer.map_err(|e| Error::io("make parity for", &self.path, e))?;
+            self.write(&trailer)?;
+        }
+        Ok(content_bytes)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.check()?;
         if bytes.is_empty() {
@@ -81,6 +97,10 @@ impl Output {
             .map_err(|error| Error::io("write", &self.path, error))?;
         self.broken = false;
         self.digest.update(bytes);
+        if let Some(parity) = &mut self.parity {
+            let made = parity.update(bytes);
+            made.map_err(|error| Error::io("make parity for", &self.path, error))?;
+        }
         self.written += bytes.len() as u64;
         Ok(())
     }

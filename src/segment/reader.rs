@@ -1,5 +1,6 @@
 //! An open segment: point lookups, and the verified blocks that cursors walk.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -261,8 +262,8 @@ impl Segment {
 
     /// A block from the disk.
     pub(super) fn read_block(&self, place: Extent) -> Result<Block> {
-        let section = self.file.read(place)?;
-        self.file.verified_block(place.offset, section.into())
+        let section = self.file.read(place).map(Cow::Owned);
+        self.file.verified_block(place, section)
     }
 
     /// Names the block in which decoding failed.

@@ -5,6 +5,7 @@ mod compression;
 mod damage;
 mod forged;
 mod model;
+mod parity;
 mod paths;
 mod publish;
 
@@ -16,7 +17,8 @@ use super::*;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::types::{
-    Codec, Entry, EntryKind, FileId, Found, Index, KeyspaceId, SegmentMeta, StoreId, Version,
+    Codec, Entry, EntryKind, FileId, Found, Index, KeyspaceId, Parity, SegmentMeta, StoreId,
+    Version,
 };
 use crate::vfs::{MemoryVfs, Vfs};
 
@@ -76,6 +78,15 @@ fn tiny() -> SegmentOptions {
         restart_interval: 3,
         filter_bits_per_key: 10,
         codec: Codec::None,
+        parity: Parity::Off,
+    }
+}
+
+/// As large as they are by default, and without parity, so that damage shows.
+fn bare() -> SegmentOptions {
+    SegmentOptions {
+        parity: Parity::Off,
+        ..SegmentOptions::default()
     }
 }
 

@@ -19,7 +19,8 @@ use super::properties::Properties;
 use super::reader::Segment;
 use crate::codec::digest;
 use crate::error::{Damage, Error, Result};
-use crate::types::{EntryKind, Index, Version, order};
+use crate::parity::{Trailer, TrailerPart};
+use crate::types::{EntryKind, Index, SegmentMeta, Version, order};
 
 /// Read at once, in bytes, unless a single block is longer.
 const RUN_BYTES: u64 = 1 << 20;
@@ -31,12 +32,14 @@ enum Part {
     Block(usize),
     Section(SectionKind),
     Footer,
+    Trailer(TrailerPart),
 }
 
 struct Verification<'a> {
     segment: &'a Segment,
     progress: &'a mut dyn FnMut(u64),
     damage: Vec<Damage>,
+    trailer: Trailer,
     /// None once a part of the file could not be read.
     digest: Option<Xxh3>,
     counted: Properties,
@@ -61,6 +64,7 @@ impl Segment {
             segment: self,
             progress,
             damage: Vec::new(),
+            trailer: self.trailer(),
             digest: Some(digest()),
             counted: Properties {
                 smallest_index: Index(u64::MAX),
@@ -82,10 +86,23 @@ impl Segment {
         Ok(damage)
     }
 
+    /// What must stand behind the content.
+    fn trailer(&self) -> Trailer {
+        let SegmentMeta {
+            parity,
+            content_bytes,
+            file_id,
+            ..
+        } = self.meta;
+        let units = |offset: u64, buffer: &mut [u8]| self.file.read_into(buffer, offset).is_ok();
+        Trailer::read(&units, parity, content_bytes, file_id)
+    }
+
     /// The parts of the file, in order.
     fn parts<'a>(
         &'a self,
         index: Option<&'a BlockIndex>,
+        trailer: &Trailer,
     ) -> impl Iterator<Item = (Part, Extent)> + 'a {
         let header = Extent {
             offset: 0,
@@ -111,6 +128,10 @@ impl Segment {
             .chain(blocks)
             .chain(sections)
             .chain(std::iter::once((Part::Footer, footer)))
+            .chain(trailer.parts().map(|(part, place)| {
+                let (offset, bytes) = (place.start, place.end - place.start);
+                (Part::Trailer(part), Extent { offset, bytes })
+            }))
     }
 }
 
@@ -147,7 +168,7 @@ impl Verification<'_> {
         let mut run: Vec<(Part, Extent)> = Vec::new();
         let mut run_bytes = 0;
         for (part, place) in segment
-            .parts(index.as_deref())
+            .parts(index.as_deref(), &self.trailer)
             .take_while(|(_, place)| place.end() <= there)
         {
             // Without an index there is a gap where the blocks are.
@@ -219,6 +240,7 @@ impl Verification<'_> {
             Part::Section(kind) => {
                 verify_section(segment.file.file_id, place.offset, kind, &bytes).map(drop)
             }
+            Part::Trailer(part) => self.trailer.check(part, &bytes),
             Part::Block(number) => self.check_block(number, place, bytes),
         };
         let named = |damage: &Damage| damage.offset == place.offset;
@@ -315,7 +337,8 @@ impl Verification<'_> {
                 .push(file.damage(place, "bytes beyond the end of the segment"));
         } else if there < expected {
             // From the first part that is not all there.
-            let mut parts = self.segment.parts(self.index.as_deref());
+            let index = self.index.as_deref();
+            let mut parts = self.segment.parts(index, &self.trailer);
             let cut = parts.find(|(_, place)| place.end() > there);
             let offset = cut.map_or(there, |(_, place)| place.offset);
             let place = Extent {

@@ -1,6 +1,6 @@
 //! What the manifest says of a segment and of a log file.
 
-use super::{FileId, Index, LogNumber, Lsn, SegmentNumber, Version};
+use super::{FileId, Index, LogNumber, Lsn, Parity, SegmentNumber, Version};
 
 /// All that must be known of a segment before it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +11,10 @@ pub struct SegmentMeta {
     pub file_id: FileId,
     /// Length of the file in bytes.
     pub bytes: u64,
+    /// Bytes of it that are no parity; those come first.
+    pub content_bytes: u64,
+    /// How much parity it has.
+    pub parity: Parity,
     /// XXH3-128 of the whole file.
     pub digest: u128,
     /// Entries, deletions included.

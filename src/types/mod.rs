@@ -3,6 +3,7 @@
 mod compression;
 mod entry;
 mod file;
+mod parity;
 mod range_delete;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::fmt;
 pub use compression::{Codec, Compression};
 pub use entry::{EXPIRY_BYTES, Entry, Found, expires_us, order};
 pub use file::{LogFileMeta, SegmentMeta};
+pub use parity::Parity;
 pub use range_delete::{RangeDelete, RangeDeletes, Steps, Stretch};
 
 /// Longest key, in bytes (64 KiB). The empty key is a key like any other and sorts first.

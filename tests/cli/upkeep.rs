@@ -7,8 +7,13 @@ use crate::support::Room;
 #[test]
 fn compact_gives_back_what_was_deleted() {
     let room = Room::new();
+    // Values that hardly shrink, so that what goes is more than a page.
+    let value = |n: u64| -> String {
+        let words = (0..100).map(|i| (n * 1_000 + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        words.map(|word| format!("{word:016x}")).collect()
+    };
     let lines: String = (0..2_000)
-        .map(|n| format!("key {n:05}\t{}\n", "v".repeat(100)))
+        .map(|n| format!("key {n:05}\t{}\n", value(n)))
         .collect();
     room.feed(&room.store(), "load", &["-"], lines.as_bytes())
         .fine();

@@ -79,7 +79,7 @@ pub enum Operation {
     Load(Pick, Vec<Pick>, u32),
     Step(Job),
     /// Each job in this order until it finds nothing to do.
-    AllJobs([Job; 7]),
+    AllJobs([Job; Job::ALL.len()]),
     AdvanceClock(u16),
     Get(Pick, Pick),
     /// Keyspace, bounds, and how the ends move.

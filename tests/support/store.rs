@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kintsu::testing::{FaultVfs, ManualClock, MemoryVfs, SeededEntropy, SeededRng};
 use kintsu::vfs::Vfs;
-use kintsu::{Append, Background, Codec, Compression, KeyspaceOptions, Options};
+use kintsu::{Append, Background, Codec, Compression, KeyspaceOptions, Options, Parity};
 
 /// Where stores live on simulated disks.
 pub const FOLDER: &str = "store";
@@ -97,6 +97,8 @@ fn tiny_at(folder: &str, vfs: Arc<dyn Vfs>) -> Options {
         .level_base_bytes(8 << 10)
         .level0_segments_compact(2)
         .level0_segments_stop(4)
+        // What is damaged is to show, and scripts of what is done are to stay short.
+        .parity(Parity::Off)
         .default_keyspace(default_keyspace(Compression::NONE))
 }
 
@@ -131,6 +133,7 @@ pub fn varied(options: Options, seed: u64) -> Options {
         .block_bytes(pick(&[256, 256, 1024, 4096]) as usize)
         .block_cache_bytes(pick(&[0, 4 << 10, 32 << 10, 8 << 20]))
         .filter_bits_per_key(pick(&[0, 1, 10]) as u32)
+        .parity([Parity::Off, Parity::Standard, Parity::Strong][pick(&[0, 1, 1, 2]) as usize])
         .segment_bytes(pick(&[4 << 10, 4 << 10, 16 << 10]))
         .level_base_bytes(pick(&[4 << 10, 8 << 10, 32 << 10]))
         .level0_segments_compact(compact as usize)

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::manifest::{Change, KeyspaceState, ManifestState};
 use crate::testing::Input;
 use crate::types::{
-    FileId, Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentMeta, SegmentNumber,
-    StoreId, Term,
+    FileId, Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, Parity, SegmentMeta,
+    SegmentNumber, StoreId, Term,
 };
 
 /// The state of a new store.
@@ -122,6 +122,8 @@ fn segment(input: &mut Input<'_>, number: u64) -> SegmentMeta {
         number: SegmentNumber(number),
         file_id: FileId(u128::from(number) << 70 | 5),
         bytes: input.number(),
+        content_bytes: input.number(),
+        parity: input.pick(&[Parity::Off, Parity::Standard, Parity::Strong]),
         digest: u128::from(input.u64()) << 60,
         entries: 100,
         deletes: input.below(101),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::manifest::encoding::{decode_edit, decode_state, put_edit, put_state};
 use crate::manifest::format::*;
-use crate::types::UNIT;
+use crate::types::{Parity, UNIT};
 
 fn any_segment() -> impl Strategy<Value = SegmentMeta> {
     let numbers = any::<(u64, u128, u64, u128, u64, u64, u64, u64)>();
@@ -15,6 +15,8 @@ fn any_segment() -> impl Strategy<Value = SegmentMeta> {
         number: SegmentNumber(n.0),
         file_id: FileId(n.1),
         bytes: n.2,
+        content_bytes: n.7 / 2,
+        parity: [Parity::Off, Parity::Standard, Parity::Strong][n.4 as usize % 3],
         digest: n.3,
         entries: n.4,
         deletes: n.5,

@@ -12,7 +12,8 @@ mod state;
 use super::*;
 use crate::testing::{FaultVfs, MemoryVfs, SeededEntropy};
 use crate::types::{
-    Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, SegmentMeta, SegmentNumber, StoreId, Term,
+    Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, Parity, SegmentMeta, SegmentNumber,
+    StoreId, Term,
 };
 use std::collections::BTreeMap;
 
@@ -83,6 +84,8 @@ fn segment(number: u64, key_bytes: usize) -> SegmentMeta {
         number: SegmentNumber(number),
         file_id: FileId(u128::from(number) << 70 | 5),
         bytes: 4096 * number,
+        content_bytes: 4096 * number,
+        parity: Parity::Off,
         digest: u128::MAX / u128::from(number),
         entries: 100,
         deletes: 3,

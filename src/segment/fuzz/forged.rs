@@ -13,7 +13,7 @@ use crate::segment::format::{
 use crate::segment::properties::Properties;
 use crate::segment::{Segment, SegmentOptions};
 use crate::testing::{Input, MemoryVfs, edit_bytes};
-use crate::types::{Codec, Index, SegmentMeta, Version};
+use crate::types::{Codec, Index, Parity, SegmentMeta, Version};
 
 /// Raw bytes for a file, some of the time with header and footer put right.
 pub(super) fn raw(input: &mut Input<'_>) {
@@ -33,7 +33,7 @@ pub(super) fn raw(input: &mut Input<'_>) {
         };
         let mut footer = Footer {
             identity: identity(),
-            file_bytes: end + FOOTER_BYTES as u64,
+            content_bytes: end + FOOTER_BYTES as u64,
             filter: between(starts[0], starts[1]),
             index: between(starts[1], starts[2]),
             properties: between(starts[2], end),
@@ -73,6 +73,7 @@ pub(super) fn sections(input: &mut Input<'_>) {
         restart_interval: 1 + input.place(4),
         filter_bits_per_key: input.pick(&[0, 10]),
         codec: codec_of(shape / 4),
+        parity: Parity::Off,
     };
     let rounds = 1 + input.place(4);
     let decided = input.bytes(200);
@@ -155,6 +156,8 @@ fn meta_for(bytes: &[u8]) -> SegmentMeta {
         number: NUMBER,
         file_id: FILE,
         bytes: bytes.len() as u64,
+        content_bytes: bytes.len() as u64,
+        parity: Parity::Off,
         ..SegmentMeta::default()
     };
     properties.bound(&mut meta);

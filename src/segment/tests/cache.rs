@@ -22,7 +22,7 @@ fn many(count: u64, rows_each: u64) -> (MemoryVfs, Vec<(SegmentMeta, Vec<Row>)>)
     memory.create_dir_all(Path::new(FOLDER)).unwrap();
     let built = (0..count).map(|number| {
         let rows = numbered(number * rows_each, rows_each);
-        let mut setup = setup(Arc::new(memory.clone()), SegmentOptions::default());
+        let mut setup = setup(Arc::new(memory.clone()), bare());
         setup.number = SegmentNumber(number + 1);
         setup.file_id = FileId(u128::from(number) << 64 | u128::from(number.wrapping_mul(0x9e37)));
         (build_with(setup, &rows).unwrap(), rows)

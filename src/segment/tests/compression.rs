@@ -41,12 +41,9 @@ fn reads_back(memory: &MemoryVfs, meta: &SegmentMeta, rows: &[Row]) {
 fn packed_blocks_hold_what_was_put_in_and_are_shorter() {
     let mut rows = compressible_rows(3_000);
     rows.push(Row::put(b"zzz-large", 1, &[3; 2_000_000]));
-    let plain = build(&rows, SegmentOptions::default()).1.bytes;
+    let plain = build(&rows, bare()).1.bytes;
     for codec in codecs().skip(1) {
-        let options = SegmentOptions {
-            codec,
-            ..SegmentOptions::default()
-        };
+        let options = SegmentOptions { codec, ..bare() };
         let (memory, meta) = build(&rows, options);
         assert!(
             meta.bytes < plain / 2,
@@ -66,12 +63,9 @@ fn what_does_not_shrink_is_stored_as_it_is() {
     let rows: Vec<Row> = (0..2_000u64)
         .map(|number| Row::put(format!("key-{number:06}").as_bytes(), 5, &noise()))
         .collect();
-    let plain = build(&rows, SegmentOptions::default()).1.bytes;
+    let plain = build(&rows, bare()).1.bytes;
     for codec in codecs() {
-        let options = SegmentOptions {
-            codec,
-            ..SegmentOptions::default()
-        };
+        let options = SegmentOptions { codec, ..bare() };
         let (memory, meta) = build(&rows, options);
         assert_eq!(meta.bytes, plain, "{codec:?}");
         let codecs = block_codecs(&memory, &meta);
@@ -89,10 +83,7 @@ fn what_shrinks_again_is_packed_again() {
         for row in &mut rows[..4_000] {
             row.value = (0..100).map(|_| rng.below(256) as u8).collect();
         }
-        let options = SegmentOptions {
-            codec,
-            ..SegmentOptions::default()
-        };
+        let options = SegmentOptions { codec, ..bare() };
         let (memory, meta) = build(&rows, options);
         let codecs = block_codecs(&memory, &meta);
         let last_plain = codecs.iter().rposition(|found| *found == Codec::None);
@@ -211,7 +202,7 @@ fn a_dictionary_is_kept_where_it_pays_and_guarded() {
     let rows = compressible_rows(6_000);
     let options = SegmentOptions {
         codec: Codec::Zstd,
-        ..SegmentOptions::default()
+        ..bare()
     };
     let (memory, meta) = build(&rows, options.clone());
     let place = open(&memory, &meta).unwrap().footer.dictionary;

@@ -139,9 +139,10 @@ fn forged_frames_headers_and_footers_never_panic() {
         let mut bytes = sample.bytes.clone();
         match round % 3 {
             0 => {
-                mutate(&mut rng, &mut bytes[footer..footer + 152]);
-                let checksum = block_checksum(FILE, footer as u64, &bytes[footer..footer + 152]);
-                bytes[footer + 152..].copy_from_slice(&checksum.to_le_bytes());
+                let end = footer + format::FOOTER_BYTES - 8;
+                mutate(&mut rng, &mut bytes[footer..end]);
+                let checksum = block_checksum(FILE, footer as u64, &bytes[footer..end]);
+                bytes[end..].copy_from_slice(&checksum.to_le_bytes());
             }
             1 => {
                 mutate(&mut rng, &mut bytes[..56]);

@@ -74,6 +74,7 @@ fn any_options() -> impl Strategy<Value = SegmentOptions> {
             restart_interval,
             filter_bits_per_key: bits,
             codec,
+            parity: Parity::Off,
         },
     )
 }

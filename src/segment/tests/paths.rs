@@ -19,7 +19,7 @@ fn counted(memory: &MemoryVfs) -> FaultVfs {
 #[test]
 fn scans_read_ahead_and_leave_the_cache_alone() {
     let rows = rows(4_000, 500);
-    let (memory, meta) = build(&rows, SegmentOptions::default());
+    let (memory, meta) = build(&rows, bare());
     for forward in [true, false] {
         let vfs = counted(&memory);
         let cache = Arc::new(BlockCache::new(16 << 20));
@@ -40,7 +40,7 @@ fn scans_read_ahead_and_leave_the_cache_alone() {
 #[test]
 fn a_block_is_read_once_while_the_cache_has_room() {
     let rows = rows(500, 100);
-    let (memory, meta) = build(&rows, SegmentOptions::default());
+    let (memory, meta) = build(&rows, bare());
     let vfs = counted(&memory);
     let cache = Arc::new(BlockCache::new(16 << 20));
     let segment = open_with(Arc::new(vfs.clone()), &meta, cache.clone()).unwrap();
@@ -64,7 +64,7 @@ fn a_block_is_read_once_while_the_cache_has_room() {
 fn the_cache_keeps_its_limit_and_no_block_that_would_fill_it() {
     let mut rows = rows(3_000, 300);
     rows.push(Row::put(b"zzz-large", 1, &vec![3; 100_000]));
-    let (memory, meta) = build(&rows, SegmentOptions::default());
+    let (memory, meta) = build(&rows, bare());
     for limit in [0, 1, 5_000, 100_000, 400_000, 1_200_000] {
         let cache = Arc::new(BlockCache::new(limit));
         let segment = open_with(Arc::new(memory.clone()), &meta, cache.clone()).unwrap();
@@ -91,7 +91,7 @@ fn the_cache_keeps_its_limit_and_no_block_that_would_fill_it() {
 #[test]
 fn a_value_outlives_cursor_segment_and_cache() {
     let rows = rows(100, 200);
-    let (memory, meta) = build(&rows, SegmentOptions::default());
+    let (memory, meta) = build(&rows, bare());
     let segment = open(&memory, &meta).unwrap();
     let found = segment.get(&rows[50].key, Version::MAX).unwrap().unwrap();
     let mut cursor = segment.cursor();
@@ -106,7 +106,7 @@ fn a_value_outlives_cursor_segment_and_cache() {
 fn a_large_value_has_a_block_to_itself() {
     let mut rows = rows(40, 50);
     rows.insert(20, Row::put(b"key-000019-large", 1, &vec![9; 3 << 20]));
-    let (memory, meta) = build(&rows, SegmentOptions::default());
+    let (memory, meta) = build(&rows, bare());
     let blocks: Vec<_> = inspected(&memory, &meta)
         .into_iter()
         .filter_map(|part| match part.content {
@@ -148,7 +148,7 @@ fn the_longest_keys_work() {
     for block_bytes in [128, 1 << 20] {
         let options = SegmentOptions {
             block_bytes,
-            ..SegmentOptions::default()
+            ..bare()
         };
         let (memory, meta) = build(&rows, options);
         let segment = open(&memory, &meta).unwrap();
@@ -186,7 +186,7 @@ fn one_key_with_versions_in_many_blocks_is_read_in_one() {
 #[test]
 fn most_absent_keys_cost_no_read() {
     let rows = rows(5_000, 20);
-    let (memory, meta) = build(&rows, SegmentOptions::default());
+    let (memory, meta) = build(&rows, bare());
     let vfs = counted(&memory);
     let cache = Arc::new(BlockCache::new(0));
     let segment = open_with(Arc::new(vfs.clone()), &meta, cache).unwrap();
@@ -203,7 +203,7 @@ fn most_absent_keys_cost_no_read() {
 #[test]
 fn a_failed_read_is_an_error_and_the_cursor_can_be_placed_anew() {
     let rows = rows(2_000, 500);
-    let (memory, meta) = build(&rows, SegmentOptions::default());
+    let (memory, meta) = build(&rows, bare());
     let (mut failed, mut went_around) = (0, 0);
     for n in 1.. {
         let vfs = counted(&memory);
@@ -246,7 +246,7 @@ fn segments_are_shared_between_threads() {
     shared::<Segment>();
     shared::<BlockCache>();
     let rows = rows(2_000, 100);
-    let (memory, meta) = build(&rows, SegmentOptions::default());
+    let (memory, meta) = build(&rows, bare());
     let cache = Arc::new(BlockCache::new(60_000));
     let segment = open_with(Arc::new(memory), &meta, cache).unwrap();
     std::thread::scope(|scope| {

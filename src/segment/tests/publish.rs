@@ -21,7 +21,7 @@ fn the_side_effects_of_a_segment_stand_in_this_order() {
         script,
         [
             "create 00000007.segment.tmp",
-            "write 00000007.segment.tmp 0+547",
+            "write 00000007.segment.tmp 0+523",
             "sync 00000007.segment.tmp",
             "rename 00000007.segment.tmp -> 00000007.segment",
         ]

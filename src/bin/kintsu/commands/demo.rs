@@ -122,5 +122,5 @@ fn summary(screen: &mut Screen<'_>, kills: &kill::Kills, held: bool) -> Outcome 
         text::plural(kills.acknowledged(), "write"),
         text::plural(kills.count(), "kill"),
     ))?;
-    screen.good("each damaged byte named with its file and offset; nothing wrong was served")
+    screen.good("each damaged byte named with its file and offset, and mended where there is parity; nothing wrong was served")
 }

@@ -240,6 +240,8 @@ fn segment_json(level: u8, meta: &SegmentMeta) -> Value {
         "level": level,
         "file_id": meta.file_id.to_string(),
         "bytes": meta.bytes,
+        "content_bytes": meta.content_bytes,
+        "parity": meta.parity.name(),
         "digest": format!("{:032x}", meta.digest),
         "entries": meta.entries,
         "deletes": meta.deletes,

@@ -95,11 +95,12 @@ fn content(content: &SegmentContent) -> Shown {
         }
         SegmentContent::Properties { properties } => show_properties(properties.as_ref()),
         SegmentContent::Footer { footer } => {
-            let bytes = footer.as_ref().map(|footer| footer.file_bytes);
-            let text = bytes.map(|bytes| format!("of a file of {bytes} bytes"));
-            let value = bytes.map(|bytes| json!({ "file_bytes": bytes }));
+            let bytes = footer.as_ref().map(|footer| footer.content_bytes);
+            let text = bytes.map(|bytes| format!("of {bytes} bytes of content"));
+            let value = bytes.map(|bytes| json!({ "content_bytes": bytes }));
             ("footer", text.unwrap_or_default(), value.into())
         }
+        SegmentContent::Parity { name } => ("parity", (*name).to_owned(), json!({ "part": name })),
         SegmentContent::Unknown => ("unknown", String::new(), Value::Null),
     }
 }

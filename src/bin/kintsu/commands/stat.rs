@@ -72,6 +72,7 @@ fn tell_store(console: &mut Console, statistics: &Statistics) -> Outcome {
         ("takes no more writes", &statistics.latched),
         ("background failure", &statistics.background_failure),
         ("backup failure", &statistics.backup_failure),
+        ("mending failure", &statistics.mend_failure),
     ] {
         if let Some(trouble) = trouble {
             row(console, name, trouble)?;
@@ -255,6 +256,10 @@ fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
         "activity_before": statistics.activity_before.as_ref().map(activity_json),
         "latched": statistics.latched,
         "background_failure": statistics.background_failure,
+        "damaged_segments": statistics.damaged_segments,
+        "healed_blocks": statistics.healed_blocks,
+        "mended_segments": statistics.mended_segments,
+        "mend_failure": statistics.mend_failure,
         "keyspaces": statistics.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
         "recovery": {
             "closed_cleanly": report.closed_cleanly,

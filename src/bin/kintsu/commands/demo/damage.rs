@@ -1,4 +1,4 @@
-//! Changes one byte in copies of the store, and shows what is reported.
+//! Changes one byte in copies of the store, and shows what is reported, and what is mended.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -115,7 +115,8 @@ fn in_log(folder: &Folder, files: &Files, kills: &Kills, screen: &mut Screen<'_>
     })
 }
 
-/// A byte in the middle of the largest segment: what lies there is refused, all else is served.
+/// A byte in the middle of the largest segment: everything is served all the same, put together from parity, and
+/// the file is written anew as it was.
 fn in_segment(
     folder: &Folder,
     store: &Path,
@@ -131,50 +132,35 @@ fn in_segment(
         path,
         offset: bytes / 2,
     };
+    let whole = read(&place.path)?;
     flip(&place)?;
     let file = file_name(&place.path);
     screen.line(&format!(
         "in a segment: the byte at {} of {file}",
         text::count(place.offset)
     ))?;
-    let db = match Options::new(&copy).create_if_missing(false).open() {
-        Ok(db) => db,
-        Err(error @ Error::Damaged(_)) => {
-            // The byte lay in the segment's index or filter, without which nothing can be served.
-            screen.quote(&format!("error: {error}"))?;
-            let reported = damage_of(error);
-            let held = names(&reported, &place);
-            screen.verdict(held, "the open is refused, and names the place")?;
-            return Ok(Case {
-                place,
-                reported,
-                held,
-            });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let (refused, served_well) = read_damaged(&db, files, kills, &place, screen)?;
-    drop(db);
     let reported = kintsu::verify(Options::new(&copy), |_| ())?.damage;
     let verified = names(&reported, &place);
     let places = text::plural(reported.len() as u64, "damaged place");
     screen.verdict(verified, &format!("verify reports {places}, this one"))?;
+    let db = Options::new(&copy).create_if_missing(false).open()?;
+    let served_well = read_damaged(&db, files, kills, screen)?;
+    db.mend()?;
+    let mended = db.statistics().mended_segments == 1 && read(&place.path)? == whole;
+    screen.verdict(
+        mended,
+        &format!("{file} was written anew while it was read, and is what it was, byte for byte"),
+    )?;
+    drop(db);
     Ok(Case {
         place,
         reported,
-        held: refused && served_well && verified,
+        held: verified && served_well && mended,
     })
 }
 
-/// Reads everything from a store with a damaged segment. Whether the damage was named, and whether
-/// everything else came back right.
-fn read_damaged(
-    db: &Db,
-    files: &Files,
-    kills: &Kills,
-    place: &Place,
-    screen: &mut Screen<'_>,
-) -> Outcome<(bool, bool)> {
+/// Reads everything from a store with a damaged segment. Whether all of it came back right.
+fn read_damaged(db: &Db, files: &Files, kills: &Kills, screen: &mut Screen<'_>) -> Outcome<bool> {
     let mut all = files.read_all(db)?;
     all.merge(kills.read_all(db)?);
     let Comparison {
@@ -187,21 +173,17 @@ fn read_damaged(
     if let Some(refusal) = &refusal {
         screen.quote(&format!("error: {refusal}"))?;
     }
-    let named = refusal.is_some_and(|refusal| names(&damage_of(refusal), place));
-    screen.verdict(
-        named,
-        &format!(
-            "{} of it refused, naming the place",
-            text::plural(refused, "read")
-        ),
-    )?;
-    let right = wrong == 0 && missing == 0;
+    let right = refused == 0 && wrong == 0 && missing == 0;
     let told = format!(
-        "{} served, none of them wrong",
-        text::plural(identical, "other read")
+        "all {} served and right: what was damaged is put together from parity",
+        text::plural(identical, "read")
     );
     screen.verdict(right, &told)?;
-    Ok((named, right))
+    Ok(right)
+}
+
+fn read(path: &Path) -> Outcome<Vec<u8>> {
+    fs::read(path).map_err(|error| Failure::file("read", path, &error))
 }
 
 fn damage_of(error: Error) -> Vec<Damage> {

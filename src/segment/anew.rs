@@ -1,0 +1,95 @@
+//! Writes a damaged segment anew, byte for byte as it was.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::format::Extent;
+use super::output::Output;
+use super::reader::Segment;
+use super::temporary_name;
+use crate::error::{Error, Result};
+use crate::parity::{GROUP_UNITS, ParityEncoder, UNIT_BYTES};
+use crate::vfs::{Access, Vfs};
+
+/// A copy of a segment that is as the file was when it was written. It has a temporary name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anew {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Offsets of the units of content that had to be put together again.
+    pub units: Vec<u64>,
+}
+
+impl Segment {
+    /// Another file has its name from now on: who still reads this one heals what it must, and tells nobody.
+    pub fn mark_replaced(&self) {
+        self.file.replaced.store(true, Ordering::Release);
+    }
+
+    /// Writes the segment anew beside itself, from what is good of it and from its parity, and makes it durable.
+    /// The copy is the file as it was published, proved by the digest in the manifest; putting it in its place is
+    /// the caller's business. `go_on` is asked before each MiB.
+    ///
+    /// # Errors
+    /// `Damaged` if too much is lost, what the disk answers, or what `go_on` does. What was written is then removed
+    /// as far as the disk lets it.
+    pub fn write_anew(
+        &self,
+        vfs: &dyn Vfs,
+        dir: &Path,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Anew> {
+        let path = dir.join(temporary_name(self.meta.number));
+        let written = self.write_content(vfs, &path, go_on);
+        if written.is_err() {
+            let _ = vfs.remove(&path);
+        }
+        written
+    }
+
+    fn write_content(
+        &self,
+        vfs: &dyn Vfs,
+        path: &Path,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Anew> {
+        let file = vfs.open(path, Access::CreateOrTruncate);
+        let file = file.map_err(|error| Error::io("create", path, error))?;
+        let parity = ParityEncoder::new(self.meta.parity, self.meta.file_id);
+        let mut output = Output::new(Arc::clone(&file), path.to_owned(), Vec::new(), parity);
+        let mut units = Vec::new();
+        let group_bytes = GROUP_UNITS * UNIT_BYTES as u64;
+        let mut offset = 0;
+        while offset < self.meta.content_bytes {
+            go_on()?;
+            let bytes = group_bytes.min(self.meta.content_bytes - offset);
+            let place = Extent { offset, bytes };
+            match self.file.healed(place) {
+                Ok(healed) => {
+                    output.append(&healed.bytes)?;
+                    units.extend(healed.units);
+                }
+                // With nothing left of the parity the content may still be whole: the digest will tell.
+                Err(why) => {
+                    let read = self.file.read(place).map_err(|_| why)?;
+                    output.append(&read)?;
+                }
+            }
+            offset += bytes;
+        }
+        output.finish()?;
+        file.sync_data()
+            .map_err(|error| Error::io("sync", path, error))?;
+        if output.digest.digest128() != self.meta.digest {
+            let place = Extent {
+                offset: 0,
+                bytes: self.meta.bytes,
+            };
+            let what = "it is damaged beyond what parity makes up for";
+            return Err(self.file.damaged(place, what));
+        }
+        let path = path.to_owned();
+        Ok(Anew { path, units })
+    }
+}
