@@ -127,10 +127,8 @@ fn a_store_that_mends_by_itself_needs_no_asking() {
         std::thread::park_timeout(std::time::Duration::from_millis(10));
     }
     let statistics = db.statistics();
-    assert_eq!(
-        (statistics.mended_segments, statistics.healed_blocks),
-        (1, 1)
-    );
+    assert_eq!(statistics.mended_segments, 1);
+    assert!(statistics.healed_blocks >= 1);
     assert!(machine.memory.read_file(path(name)).unwrap() == whole);
     assert_whole(&db);
 }
@@ -232,4 +230,60 @@ fn every_operation_of_a_mending_fails_once() {
         }
         assert!(failed > 0, "{kind:?}");
     }
+}
+
+/// What was loaded and isn't flushed yet stays where it stands among older and newer tables.
+#[test]
+fn what_is_newer_than_a_mended_load_is_not_hidden_by_it() {
+    let machine = Machine::new(6);
+    let db = options(&machine).open().unwrap();
+    let mut load = db.bulk_load().unwrap();
+    for number in 0..KEYS {
+        load.add(key(number), value(number)).unwrap();
+    }
+    load.commit().unwrap();
+    let name = largest(&machine.memory);
+    let whole = machine.memory.read_file(path(&name)).unwrap();
+    machine.memory.overwrite(path(&name), 3 * 4096, [0; 4096]);
+    assert_whole(&db);
+    assert_eq!(db.mend().unwrap(), 1);
+    assert!(machine.memory.read_file(path(&name)).unwrap() == whole);
+    db.flush().unwrap();
+    for number in 0..KEYS {
+        db.put(key(number), b"newer").unwrap();
+    }
+    db.flush().unwrap();
+    for number in 0..KEYS {
+        let found = db.get(key(number)).unwrap();
+        assert_eq!(found.as_deref(), Some(&b"newer"[..]));
+    }
+    while db.step(Job::Compact).unwrap() {}
+    assert!(
+        db.range(..)
+            .unwrap()
+            .all(|item| item.unwrap().1 == b"newer"[..])
+    );
+}
+
+/// More lost than there is parity for: said by name, and served as far as it goes.
+#[test]
+fn what_can_not_be_mended_is_said() {
+    let (machine, name, _) = damaged(7);
+    let db = options(&machine).open().unwrap();
+    assert_whole(&db);
+    // Meanwhile most of the rest goes as well.
+    let bytes = machine.memory.file_bytes(path(&name)).unwrap();
+    machine
+        .memory
+        .overwrite(path(&name), 5 * 4096, vec![0; bytes as usize]);
+    let refused = db.mend();
+    assert!(matches!(refused, Err(Error::Damaged(_))), "{refused:?}");
+    let statistics = db.statistics();
+    assert_eq!(
+        (statistics.damaged_segments, statistics.mended_segments),
+        (1, 0)
+    );
+    assert!(statistics.mend_failure.is_some());
+    assert!(!db.step(Job::Mend).unwrap());
+    assert!(db.statistics().mend_failure.is_some());
 }

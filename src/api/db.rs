@@ -365,7 +365,8 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// What the disk answers; the damaged segment is then read as before. `Poisoned`, `ReadOnly`, `Closed`.
+    /// [`Error::Damaged`](crate::Error::Damaged) if more of a segment is lost than its parity makes up for;
+    /// what the disk answers. The segment is then read as before. `Poisoned`, `ReadOnly`, `Closed`.
     pub fn mend(&self) -> Result<u64> {
         self.shared.engine.mend()
     }

@@ -3,11 +3,10 @@
 //! The copy is what was published, byte for byte, proved by the digest in the manifest. It takes the damaged
 //! file's name, whose bytes stay in `quarantine/`, where the file system can give a file a second name.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::tree::Tree;
 use crate::error::{Error, Result};
 use crate::segment::{Anew, Segment, file_name};
 use crate::types::{FileId, SegmentNumber};
@@ -20,13 +19,16 @@ impl Engine {
     pub(crate) fn step_mend(&self) -> Result<bool> {
         let _turn = self.mend_turn.lock();
         let outcome = self.mend_next();
-        *self.mend_failure.lock() = outcome.as_ref().err().cloned();
+        if !matches!(outcome, Ok(false)) {
+            *self.mend_failure.lock() = outcome.as_ref().err().cloned();
+        }
         outcome
     }
 
     /// Writes anew every segment that is known to be damaged. Returns how many were.
     pub(crate) fn mend(&self) -> Result<u64> {
         self.check_writable()?;
+        self.cache.mendings().try_again();
         let before = self.cache.mendings().mended();
         while self.step_mend()? {}
         Ok(self.cache.mendings().mended() - before)
@@ -41,26 +43,32 @@ impl Engine {
         let Some((number, mending)) = mendings.next() else {
             return Ok(false);
         };
-        let Some((tree, segment)) = self.find_segment(number, mending.file_id) else {
+        let Some(segment) = self.find_segment(number, mending.file_id) else {
             mendings.forget(number);
             return Ok(true);
         };
+        // A reader can be late to tell of what has been mended meanwhile.
+        if segment.is_whole() {
+            mendings.forget(number);
+            return Ok(true);
+        }
         let span = tracing::info_span!("mend", segment = number.0);
         let _entered = span.enter();
         let (vfs, dir) = (&*self.options.vfs, self.options.path.as_path());
         let anew = match segment.write_anew(vfs, dir, &|| self.calls.check()) {
-            Err(Error::Damaged(damage)) => {
-                tracing::error!(?damage, "a damaged segment can't be mended whole");
+            Err(error @ Error::Damaged(_)) => {
+                tracing::error!(%error, "a damaged segment can't be mended whole");
                 mendings.give_up(number);
-                return Ok(true);
+                return Err(error);
             }
             anew => anew?,
         };
-        match self.put_in_place(&tree, &segment, &anew) {
+        let path = anew.path.clone();
+        match self.put_in_place(&segment, anew) {
             Ok(true) => mendings.mended_one(),
-            Ok(false) => drop(vfs.remove(&anew.path)),
+            Ok(false) => drop(vfs.remove(&path)),
             Err(error) => {
-                let _ = vfs.remove(&anew.path);
+                let _ = vfs.remove(&path);
                 return Err(error);
             }
         }
@@ -68,12 +76,8 @@ impl Engine {
         Ok(true)
     }
 
-    /// A segment that is in use, and its keyspace.
-    fn find_segment(
-        &self,
-        number: SegmentNumber,
-        file_id: FileId,
-    ) -> Option<(Arc<Tree>, Arc<Segment>)> {
+    /// A segment that is in use.
+    fn find_segment(&self, number: SegmentNumber, file_id: FileId) -> Option<Arc<Segment>> {
         let keyspaces = self.keyspaces.load();
         keyspaces.trees().find_map(|tree| {
             let tables = tree.load();
@@ -83,62 +87,58 @@ impl Engine {
             let found = all.find(|segment| {
                 segment.meta().number == number && segment.meta().file_id == file_id
             });
-            found.map(|segment| (tree.clone(), segment.clone()))
+            found.cloned()
         })
     }
 
     /// Gives the copy the segment's name, and goes on reading from it. `false` if nobody needs the segment any
     /// more.
-    fn put_in_place(&self, tree: &Arc<Tree>, segment: &Segment, anew: &Anew) -> Result<bool> {
+    fn put_in_place(&self, segment: &Segment, anew: Anew) -> Result<bool> {
         let meta = segment.meta();
         let path = self.options.path.join(file_name(meta.number));
         // While it is held, nobody takes the segment out of the store and its name away.
         let manifest = self.manifest.lock();
-        let Some((_, current)) = self.find_segment(meta.number, meta.file_id) else {
+        if self.find_segment(meta.number, meta.file_id).is_none() {
             return Ok(false);
-        };
-        self.set_aside(&path)?;
+        }
+        self.set_aside(&path);
         let renamed = self.options.vfs.rename(&anew.path, &path);
         renamed.map_err(|error| Error::io("rename", &anew.path, error))?;
         self.sync_folder()
             .inspect_err(|error| self.latch_if_final(error))?;
-        let opened = self.open_segment(meta)?;
-        let opened = Arc::new(opened.loaded_at(current.meta().loaded_at));
-        tree.change(|tables| tables.replace_segment(&opened));
-        current.mark_replaced();
         drop(manifest);
-        tracing::warn!(
-            units = anew.units.len(),
-            "a damaged segment was mended from its parity"
-        );
+        let units = anew.units.len();
+        // It stays the same segment for all who hold it: only the file under it is another.
+        segment.read_from(anew);
+        tracing::warn!(units, "a damaged segment was mended from its parity");
         Ok(true)
     }
 
-    /// Keeps the damaged file under a second name, if there can be one.
-    fn set_aside(&self, path: &Path) -> Result<()> {
-        let vfs = &*self.options.vfs;
+    /// Keeps the damaged file under a second name, if there can be one: it is evidence, and no part of the
+    /// store.
+    fn set_aside(&self, path: &Path) {
         let folder = self.options.path.join(QUARANTINE);
-        let made = vfs.create_dir_all(&folder);
-        made.map_err(|error| Error::io("create the folder", &folder, error))?;
+        if let Err(error) = self.link_into(&folder, path) {
+            tracing::warn!(%error, "the damaged file couldn't be kept");
+        }
+    }
+
+    fn link_into(&self, folder: &Path, path: &Path) -> std::io::Result<()> {
+        let vfs = &*self.options.vfs;
+        vfs.create_dir_all(folder)?;
         let name = path.file_name().unwrap_or_default();
-        let free = |number: u64| -> PathBuf {
+        for number in 1..=QUARANTINED_MAX {
             let mut name = name.to_owned();
             name.push(format!(".{number}"));
-            folder.join(name)
-        };
-        for number in 1..=QUARANTINED_MAX {
-            match vfs.link(path, &free(number)) {
-                Ok(()) => break,
+            match vfs.link(path, &folder.join(name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    // It is evidence, and no part of the store.
-                    tracing::warn!(%error, "the damaged file couldn't be kept");
-                    return Ok(());
+                linked => {
+                    linked?;
+                    break;
                 }
             }
         }
-        let synced = vfs.sync_dir(&folder);
-        synced.map_err(|error| Error::io("sync the folder", &folder, error))
+        vfs.sync_dir(folder)
     }
 }
 

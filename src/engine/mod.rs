@@ -1,6 +1,6 @@
 //! The tree and its paths: commit, read, flush, compaction, recovery, and the jobs that drive them.
 //!
-//! Locks, in the order in which they may be taken: the one of whoever closes, `archive`, `backups` (each one
+//! Locks, in the order in which they may be taken: the one of whoever closes, `mend_turn`, `archive`, `backups` (each one
 //! at a time), `commit` (the leader's), `flushing` (one flush at a time), `compactions` (to choose or end one;
 //! none is held while it runs), `manifest` (publishing), the points held, the one in `signals` (whoever waits
 //! for room looks at the generations under it), `generations`. A reader takes only the lock of the points

@@ -76,7 +76,8 @@ pub struct Statistics {
     pub healed_blocks: u64,
     /// Segments written anew because something of them was damaged, since the store was opened.
     pub mended_segments: u64,
-    /// Segments that are known to be damaged, and can be written anew.
+    /// Segments of which a read has found something damaged and put it together again, and that aren't written
+    /// anew yet; or can't be, since more of them is damaged than parity makes up for: see `mend_failure`.
     pub damaged_segments: usize,
     /// What the last attempt to write one anew met, until one succeeds.
     pub mend_failure: Option<String>,
@@ -174,7 +175,7 @@ impl Engine {
             backup_failure: self.backup_job.failure().map(|error| error.to_string()),
             healed_blocks: self.cache.mendings().units(),
             mended_segments: self.cache.mendings().mended(),
-            damaged_segments: self.cache.mendings().waiting(),
+            damaged_segments: self.cache.mendings().damaged(),
             mend_failure: self.mend_failure.lock().as_ref().map(Error::to_string),
             keyspaces: keyspaces.trees().map(of_tree).collect(),
         }

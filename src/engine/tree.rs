@@ -228,26 +228,6 @@ impl TreeState {
         all.insert(place, segment);
     }
 
-    /// Puts a segment in the place of the one with its number, whose content is the same.
-    pub(crate) fn replace_segment(&mut self, segment: &Arc<Segment>) {
-        let number = segment.meta().number;
-        for level in &mut self.levels {
-            let old = level.iter_mut().filter(|old| old.meta().number == number);
-            old.for_each(|old| *old = segment.clone());
-        }
-        for frozen in &mut self.frozen {
-            let Frozen::Loaded(loaded) = frozen else {
-                continue;
-            };
-            if loaded.iter().any(|old| old.meta().number == number) {
-                let mut all = Vec::clone(loaded);
-                let old = all.iter_mut().filter(|old| old.meta().number == number);
-                old.for_each(|old| *old = segment.clone());
-                *loaded = Arc::new(all);
-            }
-        }
-    }
-
     /// Takes segments out of their levels and returns them.
     pub(crate) fn remove_segments(&mut self, numbers: &[SegmentNumber]) -> Vec<Arc<Segment>> {
         let mut removed = Vec::new();

@@ -104,7 +104,8 @@ impl ParityEncoder {
             let checksum = block_checksum(self.file_id, offset, bytes);
             self.checksums.push(checksum);
         }
-        let parity = Geometry::new(self.level, 0).parity_of(units as u64) as usize;
+        // What has gone by tells the only group from the last of several.
+        let parity = Geometry::new(self.level, self.content_bytes).parity_of(units as u64) as usize;
         let refused = io::Error::other::<reed_solomon_simd::Error>;
         let mut coder = match self.coder.take() {
             Some(mut coder) => {

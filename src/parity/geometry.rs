@@ -61,10 +61,14 @@ impl Geometry {
         unit / GROUP_UNITS
     }
 
-    /// Units of parity that a group of `units` has.
+    /// Units of parity that a group of `units` has. The last one of several has as many as the others, or one
+    /// for each of its own: what a run of bad sectors destroys doesn't shrink with it.
     #[must_use]
     pub fn parity_of(&self, units: u64) -> u64 {
-        (units * self.group_parity).div_ceil(GROUP_UNITS)
+        match self.content_units() <= GROUP_UNITS {
+            true => (units * self.group_parity).div_ceil(GROUP_UNITS),
+            false => units.min(self.group_parity),
+        }
     }
 
     /// The units of parity of this group, counted over the whole file.
@@ -72,7 +76,8 @@ impl Geometry {
     pub fn group_parity(&self, group: u64) -> Range<u64> {
         let start = group.saturating_mul(self.group_parity);
         let units = self.group(group);
-        start..start.saturating_add(self.parity_of(units.end.saturating_sub(units.start)))
+        let units = units.end.saturating_sub(units.start);
+        start..start.saturating_add(self.parity_of(units))
     }
 
     /// Units of parity in the file.

@@ -2,29 +2,50 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::format::Extent;
+use super::open::open_file;
 use super::output::Output;
 use super::reader::Segment;
 use super::temporary_name;
+use crate::codec::digest;
 use crate::error::{Error, Result};
 use crate::parity::{GROUP_UNITS, ParityEncoder, UNIT_BYTES};
-use crate::vfs::{Access, Vfs};
+use crate::vfs::{Access, File, Vfs};
 
 /// A copy of a segment that is as the file was when it was written. It has a temporary name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Anew {
     /// Where it is.
     pub path: PathBuf,
     /// Offsets of the units of content that had to be put together again.
     pub units: Vec<u64>,
+    /// Open, to be read.
+    file: Arc<dyn File>,
 }
 
 impl Segment {
-    /// Another file has its name from now on: who still reads this one heals what it must, and tells nobody.
-    pub fn mark_replaced(&self) {
-        self.file.replaced.store(true, Ordering::Release);
+    /// Whether the file is what the manifest says, to the byte. Reads all of it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let mut digest = digest();
+        let mut buffer = vec![0; GROUP_UNITS as usize * UNIT_BYTES];
+        let mut offset = 0;
+        loop {
+            match self.file.file.read_at(&mut buffer, offset) {
+                Ok(0) => return digest.digest128() == self.meta.digest,
+                Ok(bytes) => {
+                    digest.update(buffer.get(..bytes).unwrap_or_default());
+                    offset += bytes as u64;
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Reads from the copy from now on. It is to be put in the segment's place.
+    pub fn read_from(&self, anew: Anew) {
+        self.file.file.replace(anew.file);
     }
 
     /// Writes the segment anew beside itself, from what is good of it and from its parity, and makes it durable.
@@ -89,7 +110,10 @@ impl Segment {
             let what = "it is damaged beyond what parity makes up for";
             return Err(self.file.damaged(place, what));
         }
+        // Now, while nothing depends on whether it can be.
+        let file = open_file(vfs, path, self.cache.policy());
+        let file = file.map_err(|error| Error::io("open", path, error))?;
         let path = path.to_owned();
-        Ok(Anew { path, units })
+        Ok(Anew { path, units, file })
     }
 }

@@ -1,10 +1,11 @@
 //! The file under a segment: reads that are verified, and the words for what is wrong with it.
 
 use std::borrow::Cow;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::block::Block;
@@ -16,9 +17,30 @@ use crate::parity::{Geometry, Healed, heal};
 use crate::types::{Codec, FileId, SegmentNumber};
 use crate::vfs::File;
 
+/// An open file, which can be exchanged for another one with the same content.
+pub(super) struct Handle(ArcSwap<Arc<dyn File>>);
+
+impl Handle {
+    pub(super) fn new(file: Arc<dyn File>) -> Self {
+        Self(ArcSwap::from_pointee(file))
+    }
+
+    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.load().read_at(buffer, offset)
+    }
+
+    pub(super) fn len(&self) -> io::Result<u64> {
+        self.0.load().len()
+    }
+
+    pub(super) fn replace(&self, file: Arc<dyn File>) {
+        self.0.store(Arc::new(file));
+    }
+}
+
 /// The file under a segment: reads, and the words for what is wrong with it.
 pub(super) struct SegmentFile {
-    pub(super) file: Arc<dyn File>,
+    pub(super) file: Handle,
     pub(super) path: PathBuf,
     pub(super) file_id: FileId,
     pub(super) number: SegmentNumber,
@@ -26,8 +48,6 @@ pub(super) struct SegmentFile {
     pub(super) geometry: Geometry,
     /// Who is told of what was put together again.
     pub(super) mendings: Arc<Mendings>,
-    /// Whether another file has its name by now: what is wrong with this one is of no more interest.
-    pub(super) replaced: AtomicBool,
     /// What its blocks were packed against.
     pub(super) dictionary: Option<Dictionary>,
 }
@@ -105,7 +125,7 @@ impl SegmentFile {
     pub(super) fn heal(&self, place: Extent) -> Option<Vec<u8>> {
         let healed = self.healed(place).ok()?;
         // None if the disk has it right after all, asked again.
-        if !healed.units.is_empty() && !self.replaced.load(Ordering::Acquire) {
+        if !healed.units.is_empty() {
             self.mendings.note(self.number, self.file_id, &healed.units);
         }
         Some(healed.bytes)

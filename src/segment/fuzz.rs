@@ -98,7 +98,7 @@ fn damaged(input: &mut Input<'_>) {
         restart_interval: 1 + input.place(5),
         filter_bits_per_key: input.pick(&[0, 1, 10]),
         codec: codec_of(shape / 6),
-        parity: Parity::Off,
+        parity: [Parity::Off, Parity::Standard, Parity::Strong][usize::from(shape / 36) % 3],
     };
     let cached = (
         input.pick(&[0, 4 << 10, 1 << 20]),

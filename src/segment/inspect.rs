@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
 use super::block_cursor::BlockCursor;
 use super::compress::{self, Dictionary, Unreadable};
-use super::file::SegmentFile;
+use super::file::{Handle, SegmentFile};
 use super::filter::Filter;
 use super::format::{
     Extent, FOOTER_BYTES, FRAME_BYTES, Footer, Frame, HEADER_BYTES, Identity, Refusal, SectionKind,
@@ -110,14 +109,13 @@ pub fn inspect(vfs: &dyn Vfs, path: &Path, show: &mut dyn FnMut(Inspected)) -> R
         .len()
         .map_err(|error| Error::io("read the length of", path, error))?;
     let file = SegmentFile {
-        file,
+        file: Handle::new(file),
         path: path.to_owned(),
         file_id: FileId::default(),
         number: SegmentNumber::default(),
         // It is shown as it is.
         geometry: Geometry::new(Parity::Off, file_bytes),
         mendings: Arc::default(),
-        replaced: AtomicBool::new(false),
         dictionary: None,
     };
     Inspection::new(file, file_bytes)?.run(show)

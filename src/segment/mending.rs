@@ -24,7 +24,7 @@ pub struct Mending {
 pub struct Mendings {
     waiting: Mutex<BTreeMap<SegmentNumber, Mending>>,
     /// What can't be written anew: more is damaged than parity makes up for.
-    beyond: Mutex<BTreeSet<SegmentNumber>>,
+    beyond: Mutex<BTreeMap<SegmentNumber, Mending>>,
     units: AtomicU64,
     mended: AtomicU64,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -47,7 +47,7 @@ impl Mendings {
     /// Notes units of a segment that were put together again, or, with none, that something else than its
     /// content is damaged.
     pub(super) fn note(&self, number: SegmentNumber, file_id: FileId, units: &[u64]) {
-        if self.beyond.lock().contains(&number) {
+        if self.beyond.lock().contains_key(&number) {
             return;
         }
         let mut waiting = self.waiting.lock();
@@ -83,10 +83,11 @@ impl Mendings {
         self.mended.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many wait to be written anew.
+    /// How many are known to be damaged.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting.lock().len()
+    pub fn damaged(&self) -> usize {
+        let beyond = self.beyond.lock().len();
+        beyond + self.waiting.lock().len()
     }
 
     /// A segment that waits to be written anew.
@@ -103,9 +104,17 @@ impl Mendings {
         self.waiting.lock().remove(&number);
     }
 
-    /// Leaves a segment as it is: it can't be written anew.
+    /// Gives what was given up another chance.
+    pub fn try_again(&self) {
+        let beyond = std::mem::take(&mut *self.beyond.lock());
+        self.waiting.lock().extend(beyond);
+    }
+
+    /// Leaves a segment as it is for now: it can't be written anew.
     pub fn give_up(&self, number: SegmentNumber) {
-        self.beyond.lock().insert(number);
-        self.waiting.lock().remove(&number);
+        let mending = self.waiting.lock().remove(&number);
+        self.beyond
+            .lock()
+            .extend(mending.map(|mending| (number, mending)));
     }
 }

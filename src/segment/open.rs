@@ -3,11 +3,10 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::cache::{BlockCache, ReadPolicy};
 use super::compress::Dictionary;
-use super::file::SegmentFile;
+use super::file::{Handle, SegmentFile};
 use super::file_name;
 use super::filter::Filter;
 use super::format::{
@@ -46,13 +45,12 @@ impl Segment {
             Error::io("open", &path, error)
         })?;
         let file = SegmentFile {
-            file,
+            file: Handle::new(file),
             path,
             file_id: meta.file_id,
             number: meta.number,
             geometry: Geometry::new(meta.parity, meta.content_bytes),
             mendings: cache.mendings().clone(),
-            replaced: AtomicBool::new(false),
             dictionary: None,
         };
         let footer = open_footer(&file, store_id, meta)?;
@@ -101,7 +99,11 @@ impl Segment {
 }
 
 /// Mapped, if that is wanted and there is such a way.
-fn open_file(vfs: &dyn Vfs, path: &Path, policy: ReadPolicy) -> io::Result<Arc<dyn File>> {
+pub(super) fn open_file(
+    vfs: &dyn Vfs,
+    path: &Path,
+    policy: ReadPolicy,
+) -> io::Result<Arc<dyn File>> {
     if policy.maps {
         // Mappings may have run out, or not be had here: whatever else is wrong shows below as well.
         if let Ok(mapped) = vfs.open(path, Access::ReadMapped) {
