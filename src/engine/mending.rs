@@ -48,14 +48,15 @@ impl Engine {
             return Ok(true);
         };
         // A reader can be late to tell of what has been mended meanwhile.
-        if segment.is_whole() {
+        let go_on = || self.calls.check();
+        if segment.is_whole(&go_on)? {
             mendings.forget(number);
             return Ok(true);
         }
         let span = tracing::info_span!("mend", segment = number.0);
         let _entered = span.enter();
         let (vfs, dir) = (&*self.options.vfs, self.options.path.as_path());
-        let anew = match segment.write_anew(vfs, dir, &|| self.calls.check()) {
+        let anew = match segment.write_anew(vfs, dir, &go_on) {
             Err(error @ Error::Damaged(_)) => {
                 tracing::error!(%error, "a damaged segment can't be mended whole");
                 mendings.give_up(number);
@@ -81,13 +82,10 @@ impl Engine {
         let keyspaces = self.keyspaces.load();
         keyspaces.trees().find_map(|tree| {
             let tables = tree.load();
-            let loaded = tables.loaded().flat_map(|all| all.iter());
-            let placed = tables.segments().map(|(_, segment)| segment);
-            let mut all = placed.chain(loaded);
-            let found = all.find(|segment| {
-                segment.meta().number == number && segment.meta().file_id == file_id
-            });
-            found.cloned()
+            let found = tables.with_number(number);
+            found
+                .filter(|segment| segment.meta().file_id == file_id)
+                .cloned()
         })
     }
 

@@ -214,6 +214,13 @@ impl TreeState {
             .flat_map(|(level, all)| all.iter().map(move |s| (level, s)))
     }
 
+    /// The segment with this number, in a level or loaded and not in one yet.
+    pub(crate) fn with_number(&self, number: SegmentNumber) -> Option<&Arc<Segment>> {
+        let loaded = self.loaded().flat_map(|all| all.iter());
+        let mut all = self.segments().map(|(_, segment)| segment).chain(loaded);
+        all.find(|segment| segment.meta().number == number)
+    }
+
     /// Puts a segment into its level, in the level's order.
     pub(crate) fn add_segment(&mut self, level: usize, segment: Arc<Segment>) {
         let Some(all) = self.levels.get_mut(level) else {

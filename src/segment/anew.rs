@@ -25,20 +25,24 @@ pub struct Anew {
 }
 
 impl Segment {
-    /// Whether the file is what the manifest says, to the byte. Reads all of it.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
+    /// Whether the file is what the manifest says, to the byte. Reads all of it, and asks `go_on` before each
+    /// MiB.
+    ///
+    /// # Errors
+    /// What `go_on` answers. What the disk can't read isn't whole.
+    pub fn is_whole(&self, go_on: &dyn Fn() -> Result<()>) -> Result<bool> {
         let mut digest = digest();
         let mut buffer = vec![0; GROUP_UNITS as usize * UNIT_BYTES];
         let mut offset = 0;
         loop {
+            go_on()?;
             match self.file.file.read_at(&mut buffer, offset) {
-                Ok(0) => return digest.digest128() == self.meta.digest,
+                Ok(0) => return Ok(digest.digest128() == self.meta.digest),
                 Ok(bytes) => {
                     digest.update(buffer.get(..bytes).unwrap_or_default());
                     offset += bytes as u64;
                 }
-                Err(_) => return false,
+                Err(_) => return Ok(false),
             }
         }
     }

@@ -7,11 +7,11 @@
 pub enum Parity {
     /// None: damage is named, and mended only where another copy has the bytes.
     Off,
-    /// One block in sixteen (6.7 % more bytes): any bad block of 4 KiB, and any run of up to 60 KiB in each
-    /// MiB.
+    /// One block in sixteen (6.7 % more bytes): any bad block of 4 KiB, and in a file of at least a MiB any
+    /// run of up to 60 KiB.
     #[default]
     Standard,
-    /// One block in eight (13 % more bytes): any run of up to 124 KiB in each MiB.
+    /// One block in eight (13 % more bytes): in a file of at least a MiB any run of up to 124 KiB.
     Strong,
 }
 
@@ -47,7 +47,7 @@ impl Parity {
         all.into_iter().find(|level| level.byte() == byte)
     }
 
-    /// The name that an option or a report has for it.
+    /// The name that a report has for it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -55,13 +55,5 @@ impl Parity {
             Self::Standard => "standard",
             Self::Strong => "strong",
         }
-    }
-
-    /// Reads such a name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Off, Self::Standard, Self::Strong]
-            .into_iter()
-            .find(|level| level.name() == name)
     }
 }

@@ -294,13 +294,9 @@ impl Engine {
         let missing = missing.filter(|_| source.kind() == ErrorKind::NotFound);
         missing.is_some_and(|(content, _)| {
             let keyspaces = self.keyspaces.load_full();
-            let is_named = keyspaces.trees().any(|tree| {
-                let tables = tree.load();
-                let loaded = tables.loaded().flat_map(|all| all.iter());
-                let placed = tables.segments().map(|(_, segment)| segment);
-                let mut all = placed.chain(loaded);
-                all.any(|segment| segment.meta().number == content.number)
-            });
+            let is_named = keyspaces
+                .trees()
+                .any(|tree| tree.load().with_number(content.number).is_some());
             !is_named
         })
     }

@@ -240,7 +240,7 @@ fn find_in_log(store: &Path, kills: &Kills) -> Outcome<(Place, Name)> {
     // The last record was written to the last file.
     logs.sort_unstable_by(|(_, one), (_, other)| other.cmp(one));
     for (_, path) in logs {
-        let content = fs::read(&path).map_err(|error| Failure::file("read", &path, &error))?;
+        let content = read(&path)?;
         for name in kills.recent().take(4) {
             let key = name.key();
             let found = content
