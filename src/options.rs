@@ -125,6 +125,7 @@ pub struct Options {
     pub(crate) log_buffer_bytes: usize,
     pub(crate) log_retained_bytes_max: u64,
     pub(crate) log_retained_bytes_min: u64,
+    pub(crate) conflict_window_bytes: usize,
     pub(crate) identifier_delay: Duration,
     pub(crate) block_bytes: usize,
     pub(crate) block_cache_bytes: u64,
@@ -201,6 +202,10 @@ setters! {
     /// How much log is kept for subscribers that may come, in bytes, though nobody needs it now: as many of the
     /// newest files as fit. At most `log_retained_bytes_max`, default 0.
     log_retained_bytes_min: u64;
+    /// How much may be written while a transaction is open before it is too old to commit, in bytes of payload and
+    /// 64 more for each record. The keys of so much stand in memory, in the manifest, and in each snapshot and
+    /// backup. Everybody who writes to a store is to have the same. Up to 64 MiB, default 1 MiB.
+    conflict_window_bytes: usize;
     /// How long after its sync a record's identifier may become durable; 0 = before the
     /// acknowledgement. At most 10 s, default 10 ms.
     identifier_delay: Duration;
@@ -267,6 +272,7 @@ impl Options {
             log_buffer_bytes: 256 << 10,
             log_retained_bytes_max: 1 << 30,
             log_retained_bytes_min: 0,
+            conflict_window_bytes: 1 << 20,
             identifier_delay: Duration::from_millis(10),
             block_bytes: 4 << 10,
             block_cache_bytes: 64 << 20,
@@ -392,6 +398,8 @@ impl Options {
             (self.log_retained_bytes_min, self.log_retained_bytes_max);
         range("log_retained_bytes_max", retained_max, 0, 1 << 50)?;
         range("log_retained_bytes_min", retained_min, 0, retained_max)?;
+        let window = self.conflict_window_bytes as u64;
+        range("conflict_window_bytes", window, 0, 64 << 20)?;
         let delay_us = u64::try_from(self.identifier_delay.as_micros()).unwrap_or(u64::MAX);
         range("identifier_delay (µs)", delay_us, 0, 10_000_000)?;
         range("block_bytes", self.block_bytes as u64, 256, 1 << 20)?;

@@ -12,7 +12,7 @@ use crate::api::bounds::{KeyRange, prefix_end};
 use crate::api::db::Shared;
 use crate::api::keyspace::{put_effect, put_expiring};
 use crate::api::{Db, Keyspace, ReadView};
-use crate::engine::{self, Effect, OpenTransaction, Reads, Request, Tree, WriteBatch};
+use crate::engine::{self, Effect, Reads, Request, Tree, WriteBatch};
 use crate::error::{Error, Result};
 use crate::types::{Durability, Index};
 
@@ -54,7 +54,6 @@ pub struct Transaction {
     /// Numbers of the savepoints to which it can go back, ascending.
     savepoints: Vec<u64>,
     next_savepoint: u64,
-    open: OpenTransaction,
 }
 
 /// A moment of a transaction, to go back to: see [`Transaction::savepoint`].
@@ -69,8 +68,6 @@ pub struct Savepoint {
 impl Transaction {
     fn begin(shared: Arc<Shared>) -> Result<Self> {
         shared.engine.check_writable()?;
-        // Before the point: what is written after it must be remembered.
-        let open = shared.engine.views.begin_transaction();
         let view = ReadView::new(shared.clone());
         let reads = Reads {
             at: view.index(),
@@ -84,7 +81,6 @@ impl Transaction {
             reads,
             savepoints: Vec::new(),
             next_savepoint: 0,
-            open,
         })
     }
 
@@ -328,7 +324,6 @@ impl Transaction {
             batch,
             reads,
             view,
-            open,
             ..
         } = self;
         // Before it waits: what it saw may be compacted away from now on.
@@ -342,9 +337,7 @@ impl Transaction {
             return shared.engine.check_writable();
         }
         let request = Request::of_transaction(batch, durability, Some(reads.finish()))?;
-        let written = shared.engine.write(request).map(drop);
-        drop(open);
-        written
+        shared.engine.write(request).map(drop)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::engine::batch::{Operations, TableWrite};
 use crate::engine::catalog::CatalogOperation;
-use crate::engine::conflicts::ConflictWindow;
+use crate::engine::conflicts::{ConflictWindow, WindowPiece};
 use crate::engine::jobs::Job;
 use crate::engine::queue::Request;
 use crate::error::{Damage, Error, Result};
@@ -40,12 +40,15 @@ pub(crate) struct CommitState {
     /// What writers should have waited for compaction and haven't yet.
     pub(crate) owed: Duration,
     /// What transactions are held against.
-    window: ConflictWindow,
+    pub(super) window: ConflictWindow,
+    /// Through which record generations have what the window has.
+    pub(super) carried: Index,
     /// Catalog changes applied but not yet in the manifest.
     pub(crate) catalog: Vec<(Index, Change)>,
 }
 
 impl CommitState {
+    /// Without a conflict window yet.
     pub(crate) fn new(last_index: Index, last_time_us: u64, replayed_bytes: u64) -> Self {
         Self {
             last_index,
@@ -55,9 +58,24 @@ impl CommitState {
             active_since: 0,
             replayed_bytes,
             owed: Duration::ZERO,
-            window: ConflictWindow::default(),
+            window: ConflictWindow::new(0, last_index),
+            carried: last_index,
             catalog: Vec::new(),
         }
+    }
+
+    /// Takes a record into the conflict window, once.
+    pub(super) fn note_record(&mut self, index: Index, request: &Request) {
+        if self.window.last() < index {
+            self.window.push(index, request.kind, &request.payload);
+        }
+    }
+
+    /// What the conflict window has of the records since the last call.
+    pub(super) fn next_piece(&mut self) -> WindowPiece {
+        let piece = self.window.piece_after(self.carried);
+        self.carried = self.window.last();
+        piece
     }
 
     /// The memtables are new, and empty.
@@ -142,30 +160,27 @@ impl Engine {
     }
 
     fn commit_known(&self, state: &mut CommitState, group: &[Arc<Request>]) {
-        if !self.views.has_transactions() {
-            self.commit_valid(state, group);
-            state.window.forget(state.last_index);
-            return;
+        if group.iter().all(|request| request.reads.is_none()) {
+            return self.commit_valid(state, group);
         }
-        // Each is held against those before it, in this group too.
-        let mut valid = Vec::with_capacity(group.len());
-        let mut next = state.last_index;
+        // Each is held against those before it, in this group too, as if they were in the window.
+        let mut valid: Vec<Arc<Request>> = Vec::with_capacity(group.len());
         for request in group {
-            let reads = request.reads.lock().take();
-            let checked = reads.map(|reads| state.window.check(&reads));
-            if let Some(Err(conflict)) = checked {
-                self.metrics.conflicts.add(1);
-                request.complete(Err(conflict));
-                continue;
+            let checked = request.reads.as_ref().map_or(Ok(()), |reads| {
+                state.window.check(reads, &valid)?;
+                valid.iter().try_for_each(|r| reads.check_against(r))
+            });
+            match checked {
+                Ok(()) => valid.push(request.clone()),
+                Err(conflict) => {
+                    self.metrics.conflicts.add(1);
+                    request.complete(Err(conflict));
+                }
             }
-            next = next.next();
-            state.window.push(next, request.clone());
-            valid.push(request.clone());
         }
         if !valid.is_empty() {
             self.commit_valid(state, &valid);
         }
-        state.window.truncate_after(state.last_index);
     }
 
     fn commit_valid(&self, state: &mut CommitState, group: &[Arc<Request>]) {
@@ -179,6 +194,7 @@ impl Engine {
         }
         for (index, request) in (first.0..).map(Index).zip(group) {
             let applied = self.apply(state, index, time_us, request);
+            state.note_record(index, request);
             // Both at once: who freezes meanwhile wants the time of the last record.
             (state.last_index, state.last_time_us) = (index, time_us);
             if let Err(error) = applied {
@@ -190,6 +206,7 @@ impl Engine {
             }
             request.complete(Ok(index));
         }
+        self.note_conflict_floor(&state.window);
         self.views.advance(state.last_index, time_us);
         self.feed.wake();
         self.wake_log_job(state, group);

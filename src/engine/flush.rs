@@ -12,11 +12,12 @@ use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::engine::commit::CommitState;
 use crate::engine::compaction::Compactions;
+use crate::engine::generation::Generation;
 use crate::engine::jobs::Job;
 use crate::engine::rewrite::Rewrite;
 use crate::engine::tree::{Frozen, LEVELS_MAX, Tree};
 use crate::error::{Error, Result};
-use crate::manifest::{Change, ManifestState};
+use crate::manifest::Change;
 use crate::memtable::Memtable;
 use crate::options::Background;
 use crate::segment::{Segment, SegmentBuilder, SegmentOptions, SegmentSetup};
@@ -24,74 +25,6 @@ use crate::types::{Compression, FileId, Index, KeyspaceId, SegmentMeta, SegmentN
 
 /// Generations that may wait for their flush before writers wait too.
 const GENERATIONS_MAX: usize = 2;
-
-/// Memtables frozen together.
-#[derive(Debug)]
-pub(crate) struct Generation {
-    /// Every record through this one is in this generation or an older one.
-    covered: Index,
-    /// The time of that record.
-    covered_time_us: u64,
-    tables: Vec<(Arc<Tree>, Frozen)>,
-    /// Keyspaces created and dropped in it.
-    catalog: Vec<Change>,
-}
-
-impl Generation {
-    /// What one record loaded into a tree.
-    pub(super) fn of_load(
-        index: Index,
-        time_us: u64,
-        tree: Arc<Tree>,
-        segments: Arc<Vec<Arc<Segment>>>,
-    ) -> Self {
-        Self {
-            covered: index,
-            covered_time_us: time_us,
-            tables: vec![(tree, Frozen::Loaded(segments))],
-            catalog: Vec::new(),
-        }
-    }
-
-    /// The memtables of trees through a record, and what was done to the catalog.
-    pub(super) fn of_tables(
-        covered: Index,
-        time_us: u64,
-        tables: Vec<(Arc<Tree>, Arc<Memtable>)>,
-        catalog: Vec<Change>,
-    ) -> Self {
-        let tables = tables.into_iter();
-        Self {
-            covered,
-            covered_time_us: time_us,
-            tables: tables
-                .map(|(tree, table)| (tree, Frozen::Memtable(table)))
-                .collect(),
-            catalog,
-        }
-    }
-}
-
-impl Generation {
-    /// Whether a tree is gone at its end.
-    fn drops(&self, tree: &Tree) -> bool {
-        let is_drop = |change: &Change| matches!(change, Change::KeyspaceDropped { id, .. } if *id == tree.id);
-        self.catalog.iter().any(is_drop)
-    }
-
-    /// The keyspaces that there are at its end, by what the manifest says of its beginning.
-    fn known_at_its_end(&self, state: &ManifestState) -> Vec<KeyspaceId> {
-        let mut known: Vec<KeyspaceId> = state.keyspaces.keys().copied().collect();
-        for change in &self.catalog {
-            match change {
-                Change::KeyspaceCreated { id, .. } => known.push(*id),
-                Change::KeyspaceDropped { id, .. } => known.retain(|k| k != id),
-                _ => {}
-            }
-        }
-        known
-    }
-}
 
 impl Engine {
     /// Makes room for a group of so many bytes: freezes the active memtables if they are full, waiting
@@ -167,6 +100,7 @@ impl Engine {
             covered_time_us: state.last_time_us,
             tables,
             catalog,
+            window: state.next_piece(),
         };
         self.generations.lock().push_back(Arc::new(generation));
         state.active_bytes = 0;
@@ -438,6 +372,8 @@ impl Engine {
         let known = generation.known_at_its_end(manifest.state());
         changes.push(Change::CoveredTime(generation.covered_time_us));
         changes.push(Change::Activity(self.activity().encode()));
+        let pieces = &manifest.state().conflict_window;
+        changes.extend(generation.window.change(pieces));
         for keyspace in known {
             let own = placed.get(&keyspace).into_iter().flatten();
             let added = own.map(|(level, segment)| (*level as u8, segment.meta().clone()));

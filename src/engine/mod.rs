@@ -18,6 +18,7 @@ mod feed;
 mod flush;
 mod folder;
 mod follow;
+mod generation;
 mod hiding;
 mod jobs;
 mod load;
@@ -63,9 +64,9 @@ pub(crate) use conflicts::{ReadRange, Reads};
 use feed::Feed;
 pub(crate) use feed::Subscriber;
 pub use feed::{FeedChange, FeedKeyspace, FeedRecord};
-use flush::Generation;
 pub(crate) use folder::is_store;
 pub(crate) use follow::Follow;
+use generation::Generation;
 pub use jobs::Job;
 pub(crate) use jobs::Signals;
 pub(crate) use load::Loading;
@@ -80,7 +81,7 @@ pub use statistics::{KeyspaceStatistics, Statistics};
 pub(crate) use tree::Tree;
 pub(crate) use values::Values;
 pub use verify::{VerifyProgress, VerifyReport, verify};
-pub(crate) use views::{HeldPoint, OpenTransaction, Views};
+pub(crate) use views::{HeldPoint, Views};
 
 use crate::environment::Clock;
 use crate::error::{Error, Result};
@@ -107,6 +108,8 @@ pub(crate) struct Engine {
     pub(crate) queue: Queue,
     commit: Mutex<CommitState>,
     pub(crate) views: Arc<Views>,
+    /// Nothing is known to transactions of this record and those before it.
+    conflict_floor: AtomicU64,
     feed: Feed,
     pins: Arc<Pins>,
     cache: Arc<BlockCache>,

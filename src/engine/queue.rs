@@ -39,9 +39,8 @@ pub(crate) struct Request {
     pub(crate) operations: u32,
     pub(crate) touched: Touched,
     pub(crate) durability: Durability,
-    /// What a transaction read, to be held against what has been written since. Taken by that check: the
-    /// record is remembered for much longer.
-    pub(crate) reads: Mutex<Option<ReadSet>>,
+    /// What a transaction read, to be held against what has been written since.
+    pub(crate) reads: Option<ReadSet>,
     /// Segments that the record loads.
     pub(crate) cargo: Cargo,
     /// The time that the record had before, if it is committed again.
@@ -65,8 +64,7 @@ impl Request {
     ) -> Result<Arc<Self>> {
         let (payload, operations, touched) = batch.finish()?;
         let request = Self::new(RecordKind::Batch, payload, operations, touched, durability);
-        *request.reads.lock() = reads;
-        Ok(Arc::new(request))
+        Ok(Arc::new(Self { reads, ..request }))
     }
 
     /// A change of the catalog on its way; always synced.
@@ -120,7 +118,7 @@ impl Request {
             operations,
             touched,
             durability,
-            reads: Mutex::new(None),
+            reads: None,
             cargo: Cargo::default(),
             time_us: None,
             state: AtomicU8::new(WAITING),

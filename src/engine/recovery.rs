@@ -161,6 +161,7 @@ impl Engine {
         let (engine, active_bytes) =
             Self::assemble(options, &state, manifest, cache, log, replay, lock)?;
         engine.commit.lock().active_bytes = active_bytes;
+        engine.begin_window()?;
         engine.update_pressure();
         Ok((engine, report))
     }
@@ -174,12 +175,8 @@ impl Engine {
         replay: Replay,
         lock: Option<Box<dyn Lock>>,
     ) -> Result<(Self, usize)> {
-        let highest_covered = state
-            .keyspaces
-            .values()
-            .map(|k| k.covered)
-            .max()
-            .unwrap_or_default();
+        let covered = || state.keyspaces.values().map(|k| k.covered);
+        let highest_covered = covered().max().unwrap_or_default();
         let last_index = log
             .last_index()
             .max(highest_covered)
@@ -191,8 +188,7 @@ impl Engine {
         views.advance(last_index, last_time_us);
         views.settle_time(last_time_us);
         // What was replayed counts towards the next flush as if it had been written just now.
-        let lowest_covered = state.keyspaces.values().map(|k| k.covered).min();
-        let replayed_bytes = log.bytes_above(lowest_covered.unwrap_or_default());
+        let replayed_bytes = log.bytes_above(covered().min().unwrap_or_default());
         let mut commit = CommitState::new(last_index, last_time_us, replayed_bytes);
         commit.catalog = replay.catalog;
         let engine = Self {
@@ -208,6 +204,7 @@ impl Engine {
             commit: Mutex::new(commit),
             signals: views.signals().clone(),
             views,
+            conflict_floor: AtomicU64::new(0),
             feed: Feed::default(),
             mend_turn: Mutex::default(),
             mend_failure: Mutex::default(),
@@ -266,6 +263,7 @@ fn create(options: &Options) -> Result<()> {
         covered_time_us: 0,
         catalog_index: Index(0),
         activity: Vec::new(),
+        conflict_window: Vec::new(),
         keyspaces: [(KeyspaceId::DEFAULT, default)].into(),
         log_files: Default::default(),
     };

@@ -17,7 +17,7 @@ use std::thread;
 use parking_lot::Mutex;
 
 use crate::engine::catalog::{CatalogOperation, Keyspaces};
-use crate::engine::flush::Generation;
+use crate::engine::generation::Generation;
 use crate::engine::tree::{Frozen, Tree};
 use crate::error::{Damage, Error, Result};
 use crate::manifest::{Change, ManifestState};

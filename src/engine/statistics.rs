@@ -56,6 +56,9 @@ pub struct Statistics {
     pub log_pinned: Option<Index>,
     /// The lowest record that the log still has; one above `last_index` if it has none.
     pub log_first_index: Index,
+    /// The first record whose changes transactions are still held against. One that began before the record ahead of
+    /// it, and has read something, can't commit. One above the last record if the store is read-only.
+    pub conflict_window_first: Index,
     /// Bytes of segments that are superseded, and stay because somebody still reads them or they await their
     /// removal.
     pub superseded_bytes: u64,
@@ -162,6 +165,7 @@ impl Engine {
             subscribers: self.pins.count(PinKind::Subscriber),
             log_pinned: self.pins.lowest(self.log.first_index()),
             log_first_index: self.log.first_index(),
+            conflict_window_first: self.conflict_floor().next(),
             superseded_bytes,
             superseded_memtable_bytes,
             latched: self.latched().map(|cause| cause.to_string()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -60,7 +60,6 @@ struct Holders {
 pub(crate) struct Views {
     visible: AtomicU64,
     time_us: AtomicU64,
-    transactions: AtomicUsize,
     /// A time that no loss of power takes back: that of a record that is durable.
     durable_time_us: AtomicU64,
     held: Mutex<BTreeMap<Index, Holders>>,
@@ -116,19 +115,6 @@ impl Views {
         HeldPoint { views, point }
     }
 
-    /// Whether anybody may ask what has been written since it began.
-    #[inline]
-    pub(crate) fn has_transactions(&self) -> bool {
-        self.transactions.load(Ordering::SeqCst) > 0
-    }
-
-    /// Holds the newest visible point for a transaction: from now on writes are remembered. One that was on
-    /// its way counts as forgotten, so the transaction may meet a conflict that is none.
-    pub(crate) fn begin_transaction(self: &Arc<Self>) -> OpenTransaction {
-        self.transactions.fetch_add(1, Ordering::SeqCst);
-        OpenTransaction(self.clone())
-    }
-
     /// What must stay readable from now on.
     pub(crate) fn boundaries(&self) -> Boundaries {
         let held = self.held.lock();
@@ -175,16 +161,6 @@ impl Views {
             time_us: holders.time_us,
         });
         (count, lowest)
-    }
-}
-
-/// A transaction that isn't over.
-#[derive(Debug)]
-pub(crate) struct OpenTransaction(Arc<Views>);
-
-impl Drop for OpenTransaction {
-    fn drop(&mut self) {
-        self.0.transactions.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -19,6 +19,7 @@ const LOG_FILES_REMOVED: u8 = 5;
 const NEXT_SEGMENT: u8 = 6;
 const COVERED_TIME: u8 = 7;
 const ACTIVITY: u8 = 8;
+const CONFLICT_WINDOW: u8 = 9;
 
 /// Appends a whole state.
 pub(super) fn put_state(out: &mut Vec<u8>, state: &ManifestState) {
@@ -32,6 +33,10 @@ pub(super) fn put_state(out: &mut Vec<u8>, state: &ManifestState) {
     put_varint(out, state.covered_time_us);
     put_varint(out, state.catalog_index.0);
     put_bytes(out, &state.activity);
+    put_varint(out, state.conflict_window.len() as u64);
+    for piece in &state.conflict_window {
+        put_bytes(out, piece);
+    }
     put_varint(out, state.keyspaces.len() as u64);
     for (id, keyspace) in &state.keyspaces {
         put_varint(out, u64::from(id.0));
@@ -62,6 +67,7 @@ fn read_state(reader: &mut Reader<'_>) -> Option<ManifestState> {
         covered_time_us: reader.varint()?,
         catalog_index: Index(reader.varint()?),
         activity: reader.prefixed()?.to_vec(),
+        conflict_window: read_list(reader, |reader| Some(reader.prefixed()?.into()))?,
         keyspaces: BTreeMap::new(),
         log_files: BTreeMap::new(),
     };
@@ -130,10 +136,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
         } => {
             out.push(SEGMENTS_REPLACED);
             put_varint(out, u64::from(keyspace.0));
-            put_varint(out, removed.len() as u64);
-            for number in removed {
-                put_varint(out, number.0);
-            }
+            put_numbers(out, removed.iter().map(|number| number.0));
             put_varint(out, added.len() as u64);
             for (level, meta) in added {
                 put_segment(out, *level, meta);
@@ -150,10 +153,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
         }
         Change::LogFilesRemoved(numbers) => {
             out.push(LOG_FILES_REMOVED);
-            put_varint(out, numbers.len() as u64);
-            for number in numbers {
-                put_varint(out, number.0);
-            }
+            put_numbers(out, numbers.iter().map(|number| number.0));
         }
         Change::NextSegment(next) => {
             out.push(NEXT_SEGMENT);
@@ -167,6 +167,18 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
             out.push(ACTIVITY);
             put_bytes(out, activity);
         }
+        Change::ConflictWindow { dropped, added } => {
+            out.push(CONFLICT_WINDOW);
+            put_varint(out, *dropped);
+            put_bytes(out, added);
+        }
+    }
+}
+
+fn put_numbers(out: &mut Vec<u8>, numbers: impl ExactSizeIterator<Item = u64>) {
+    put_varint(out, numbers.len() as u64);
+    for number in numbers {
+        put_varint(out, number);
     }
 }
 
@@ -199,6 +211,10 @@ fn read_change(reader: &mut Reader<'_>) -> Option<Change> {
         NEXT_SEGMENT => Change::NextSegment(SegmentNumber(reader.varint()?)),
         COVERED_TIME => Change::CoveredTime(reader.varint()?),
         ACTIVITY => Change::Activity(reader.prefixed()?.to_vec()),
+        CONFLICT_WINDOW => Change::ConflictWindow {
+            dropped: reader.varint()?,
+            added: reader.prefixed()?.into(),
+        },
         _ => return None,
     })
 }

@@ -1,6 +1,7 @@
 //! What the manifest says, and the changes that an edit makes to it. No disk in here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::types::{
     BOUND_BYTES_MAX, Index, KEYSPACE_NAME_BYTES_MAX, KeyspaceId, LogFileMeta, LogNumber, Mode,
@@ -30,6 +31,9 @@ pub struct ManifestState {
     pub catalog_index: Index,
     /// What the store had done at the last flush or compaction, opaque here; nothing depends on it.
     pub activity: Vec<u8>,
+    /// What the last records that all segments cover mean to transactions, in pieces that follow each other; opaque
+    /// here.
+    pub conflict_window: Vec<Arc<[u8]>>,
     /// The keyspaces that exist.
     pub keyspaces: BTreeMap<KeyspaceId, KeyspaceState>,
     /// The log files that exist.
@@ -96,6 +100,13 @@ pub enum Change {
     CoveredTime(u64),
     /// What the store has done so far, opaque here.
     Activity(Vec<u8>),
+    /// The conflict window moves on.
+    ConflictWindow {
+        /// Pieces that go, the oldest first.
+        dropped: u64,
+        /// The piece that comes.
+        added: Arc<[u8]>,
+    },
 }
 
 /// Why a change or a state is refused.
@@ -181,6 +192,14 @@ impl ManifestState {
             }
             Change::Activity(activity) => {
                 self.activity.clone_from(activity);
+                Ok(())
+            }
+            Change::ConflictWindow { dropped, added } => {
+                let there = self.conflict_window.len();
+                let dropped = usize::try_from(*dropped).ok().filter(|d| *d <= there);
+                let dropped = dropped.ok_or("the conflict window hasn't got so many pieces")?;
+                self.conflict_window.drain(..dropped);
+                self.conflict_window.push(added.clone());
                 Ok(())
             }
         }

@@ -334,6 +334,23 @@ impl Log {
             .sum()
     }
 
+    /// An index with about so many bytes of log, or more, from it through record `through`; the log's first one
+    /// if there are fewer. (Bytes that stayed free between two files count.)
+    #[must_use]
+    pub fn index_before(&self, through: Index, bytes: u64) -> Index {
+        let view = self.view.lock();
+        let timeline = &view.timeline;
+        let first = if timeline.begun() {
+            timeline.first()
+        } else {
+            Index(1)
+        };
+        let place = timeline.start_for(through.next());
+        let before = place.and_then(|lsn| lsn.0.checked_sub(bytes));
+        let index = before.and_then(|before| timeline.index_at(Lsn(before)));
+        index.unwrap_or(first).max(first)
+    }
+
     /// The lowest index to purge before so that at most so many bytes of log are left, counted as
     /// [`Log::bytes_retained`] does; 0 if there are no more than that. O(files).
     #[must_use]

@@ -209,6 +209,12 @@ impl Timeline {
         Some(self.points.get(after.checked_sub(1)?)?.lsn)
     }
 
+    /// The index of a record that counts, at a position or up to about 64 KiB before it; `None` if that isn't known.
+    pub fn index_at(&self, lsn: Lsn) -> Option<Index> {
+        let after = self.points.partition_point(|point| point.lsn <= lsn);
+        Some(self.points.get(after.checked_sub(1)?)?.index)
+    }
+
     /// Forgets what is before a position; the log then begins at `first`.
     pub fn forget_before(&mut self, lsn: Lsn, first: Index) {
         while self.points.front().is_some_and(|point| point.lsn < lsn) {

@@ -11,9 +11,6 @@ use crate::support::model::{Change, Effect, Model, Pair, Record};
 
 type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// Payload after which a transaction may be too old, though nothing it read was written.
-const CERTAIN_BYTES: usize = 3 << 20;
-
 /// A transaction, what it has done, and as of when.
 pub struct HeldTransaction {
     transaction: Transaction,
@@ -234,6 +231,7 @@ impl HeldTransaction {
         } = self;
         let live = |change: &Change| driver.model.is_live(change.keyspace, driver.model.last);
         let all_live = writes.iter().all(live);
+        let first_before = driver.db().statistics().conflict_window_first;
         let outcome = transaction.commit_with(durability);
         if writes.is_empty() {
             driver.settle();
@@ -249,8 +247,9 @@ impl HeldTransaction {
         });
         match outcome {
             Err(Error::Conflict { .. }) => {
-                let bytes: usize = since.iter().map(bytes_of).sum();
-                assert!(changed || bytes > CERTAIN_BYTES, "a conflict that is none");
+                // What waited in the queue came first, and moved the window on.
+                let first = driver.db().statistics().conflict_window_first;
+                assert!(changed || at + 1 < first.0, "a conflict that is none");
                 Ok(false)
             }
             Err(Error::KeyspaceNotFound { .. }) if !all_live => Ok(false),
@@ -260,26 +259,16 @@ impl HeldTransaction {
             }
             Ok(()) => {
                 assert!(!changed, "committed on top of a conflict");
+                assert!(
+                    keys.is_empty() || at + 1 >= first_before.0,
+                    "it began too long ago"
+                );
                 assert!(all_live);
                 let noted = driver.note(Record::Batch(writes), durability, Ok(()));
                 noted.map(|()| true)
             }
         }
     }
-}
-
-fn bytes_of(record: &Record) -> usize {
-    let Record::Batch(changes) = record else {
-        return 0;
-    };
-    let bytes = |change: &Change| match &change.effect {
-        Effect::Put(value) | Effect::Merge(value) | Effect::PutExpiring(_, value) => value.len(),
-        _ => 0,
-    };
-    changes
-        .iter()
-        .map(|change| change.key.len() + bytes(change))
-        .sum()
 }
 
 /// Whether a change is of anything that was read.

@@ -83,6 +83,7 @@ pub fn options(size: &Size, path: &Path) -> Options {
         .block_cache_bytes(size.cache_bytes)
         .write_buffer_bytes(size.write_buffer_bytes)
         .log_file_bytes(size.write_buffer_bytes as u64 * 2)
+        .conflict_window_bytes(size.write_buffer_bytes / 4)
         .log_bytes_before_flush(size.write_buffer_bytes as u64 * 4)
         .segment_bytes(size.segment_bytes)
         .level_base_bytes(size.segment_bytes * 2)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kintsu::environment::Clock;
 use kintsu::testing::MemoryVfs;
 use kintsu::{
-    Append, Db, Durability, Error, Job, KeyspaceOptions, Options, Result, Ticket, WriteBatch,
+    Append, Db, Durability, Error, Index, Job, KeyspaceOptions, Options, Result, Ticket, WriteBatch,
 };
 
 use super::check::{self, Survived};
@@ -32,6 +32,8 @@ pub struct Driver {
     pub db: Option<Db>,
     pub tune: Box<dyn Fn(Options) -> Options + Send>,
     pending: VecDeque<Pending>,
+    /// The last record when the store was left, and how far back it remembered for transactions.
+    left_at: Option<(Index, Index)>,
     /// Faults that had struck when the store was opened last.
     pub faults_excused: u64,
 }
@@ -50,6 +52,7 @@ impl Driver {
             db: None,
             tune: Box::new(|options| options),
             pending: VecDeque::new(),
+            left_at: None,
             faults_excused: 0,
         }
     }
@@ -72,6 +75,11 @@ impl Driver {
     pub fn open(&mut self, survived: Survived) -> Result<()> {
         assert!(self.db.is_none());
         let db = self.options().open()?;
+        if let Some((last, first)) = self.left_at.take()
+            && last == db.last_index()
+        {
+            assert_eq!(db.statistics().conflict_window_first, first);
+        }
         check::recovered(&db, &mut self.model, survived)?;
         self.db = Some(db);
         Ok(())
@@ -86,7 +94,7 @@ impl Driver {
     /// Drops the store without closing it.
     pub fn let_go(&mut self) {
         self.pending.clear();
-        self.db = None;
+        self.left_at = self.db.take().as_ref().map(window_of);
     }
 
     /// Checks everything against the model.
@@ -287,10 +295,16 @@ impl Driver {
         let Some(db) = self.db.take() else {
             return Ok(());
         };
+        self.left_at = Some(window_of(&db));
         db.close()?;
         self.model.promise(Durability::Disk);
         Ok(())
     }
+}
+
+fn window_of(db: &Db) -> (Index, Index) {
+    let statistics = db.statistics();
+    (statistics.last_index, statistics.conflict_window_first)
 }
 
 pub fn after(us: u64) -> Duration {

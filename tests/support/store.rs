@@ -90,6 +90,7 @@ fn tiny_at(folder: &str, vfs: Arc<dyn Vfs>) -> Options {
         .log_file_bytes(64 << 10)
         .log_bytes_before_flush(64 << 10)
         .log_buffer_bytes(8 << 10)
+        .conflict_window_bytes(8 << 10)
         .identifier_delay(Duration::from_millis(10))
         .block_bytes(256)
         .block_cache_bytes(32 << 10)
@@ -140,6 +141,7 @@ pub fn varied(options: Options, seed: u64) -> Options {
         .level0_segments_stop((compact + pick(&[1, 2, 6])) as usize)
         .log_retained_bytes_max(retained_max)
         .log_retained_bytes_min(retained_min)
+        .conflict_window_bytes(pick(&[500, 8 << 10, 8 << 10, 4 << 20]) as usize)
         .default_keyspace(default_keyspace(Compression::new(
             codec(pick(CODECS)),
             codec(pick(CODECS)),

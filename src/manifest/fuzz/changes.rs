@@ -1,6 +1,7 @@
 //! Edits that the input makes up.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::manifest::{Change, KeyspaceState, ManifestState};
 use crate::testing::Input;
@@ -30,6 +31,7 @@ pub(super) fn empty_state() -> ManifestState {
         covered_time_us: 0,
         catalog_index: Index(0),
         activity: Vec::new(),
+        conflict_window: vec![Arc::new(*b"opaque")],
         keyspaces: BTreeMap::from([(KeyspaceId::DEFAULT, keyspace)]),
         log_files: BTreeMap::new(),
     }
@@ -66,7 +68,11 @@ fn change(input: &mut Input<'_>, state: &ManifestState) -> Change {
             let numbers = (0..count).map(|_| some(input, state.log_files.keys()));
             Change::LogFilesRemoved(numbers.collect())
         }
-        220..230 => Change::Activity(input.bytes(40).to_vec()),
+        220..222 => Change::ConflictWindow {
+            dropped: input.below(3),
+            added: input.bytes(40).into(),
+        },
+        222..230 => Change::Activity(input.bytes(40).to_vec()),
         230..250 => Change::NextSegment(SegmentNumber(
             state.next_segment.0.saturating_add(input.below(9)),
         )),

@@ -16,6 +16,7 @@ use crate::types::{
     StoreId, Term,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 fn dir() -> &'static Path {
     Path::new("store")
@@ -74,6 +75,7 @@ fn empty_state() -> ManifestState {
         covered_time_us: 0,
         catalog_index: Index(0),
         activity: Vec::new(),
+        conflict_window: Vec::new(),
         keyspaces: BTreeMap::from([(KeyspaceId::DEFAULT, keyspace)]),
         log_files: BTreeMap::new(),
     }

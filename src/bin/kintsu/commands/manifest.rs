@@ -127,7 +127,12 @@ fn state_text(state: &ManifestState) -> String {
     });
     let keyspaces: Vec<_> = keyspaces.collect();
     let logs: Vec<_> = state.log_files.keys().map(ToString::to_string).collect();
-    format!("{}; log files [{}]", keyspaces.join("; "), logs.join(", "))
+    format!(
+        "{}; log files [{}]; {} bytes of conflict window",
+        keyspaces.join("; "),
+        logs.join(", "),
+        window_bytes(state)
+    )
 }
 
 fn change_text(change: &ManifestChange) -> String {
@@ -171,7 +176,15 @@ fn change_text(change: &ManifestChange) -> String {
         ManifestChange::NextSegment(number) => format!("segments below {number} are taken"),
         ManifestChange::CoveredTime(us) => format!("the time of what is covered is {us} µs"),
         ManifestChange::Activity(_) => "what the store has done so far".to_owned(),
+        ManifestChange::ConflictWindow { dropped, added } => {
+            let bytes = added.len();
+            format!("conflict window {bytes} bytes on, {dropped} pieces dropped")
+        }
     }
+}
+
+fn window_bytes(state: &ManifestState) -> usize {
+    state.conflict_window.iter().map(|piece| piece.len()).sum()
 }
 
 fn state_json(state: &ManifestState) -> Value {
@@ -193,6 +206,7 @@ fn state_json(state: &ManifestState) -> Value {
         "next_keyspace": state.next_keyspace.0,
         "covered_time_us": state.covered_time_us,
         "catalog_index": state.catalog_index.0,
+        "conflict_window_bytes": window_bytes(state),
         "keyspaces": state.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
         "log_files": state.log_files.values().map(log_file_json).collect::<Vec<_>>(),
     })
@@ -231,6 +245,9 @@ fn change_json(change: &ManifestChange) -> Value {
         ManifestChange::NextSegment(number) => json!({ "next_segment": number.0 }),
         ManifestChange::CoveredTime(us) => json!({ "covered_time_us": us }),
         ManifestChange::Activity(activity) => json!({ "activity_bytes": activity.len() }),
+        ManifestChange::ConflictWindow { dropped, added } => {
+            json!({ "conflict_window": { "dropped_pieces": dropped, "added_bytes": added.len() } })
+        }
     }
 }
 
