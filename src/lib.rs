@@ -7,6 +7,7 @@ mod cursor;
 mod engine;
 pub mod environment;
 mod error;
+mod journal;
 mod manifest;
 mod memtable;
 mod operator;
@@ -30,10 +31,11 @@ pub use bytes::Bytes;
 pub use engine::{
     Activity, Backup, BackupEra, BackupReport, DEFAULT_KEYSPACE, FeedChange, FeedKeyspace,
     FeedRecord, Job, KeyspaceStatistics, Latencies, PruneReport, RecoveryReport, RepositoryReport,
-    RestorePoint, RestoreReport, Skipped, SnapshotReport, Statistics, VerifyProgress, VerifyReport,
-    WriteBatch, verify,
+    RestorePoint, RestoreReport, ScrubReport, ScrubStatus, Skipped, SnapshotReport, Statistics,
+    VerifyProgress, VerifyReport, WriteBatch, repairs, verify,
 };
 pub use error::{Damage, Error, Reaction, Result};
+pub use journal::{Means as RepairMeans, Outcome as RepairOutcome, Repair, Repairs};
 pub use operator::{Append, Counter, MergeOperator};
 pub use options::{Background, BackupPolicy, KeyspaceOptions, Options, Progress};
 pub use types::{

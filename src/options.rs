@@ -133,6 +133,8 @@ pub struct Options {
     pub(crate) map_segments: bool,
     pub(crate) filter_bits_per_key: u32,
     pub(crate) parity: Parity,
+    pub(crate) scrub_every: Option<Duration>,
+    pub(crate) scrub_bytes_per_second: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) level_base_bytes: u64,
     pub(crate) level0_segments_compact: usize,
@@ -231,6 +233,9 @@ setters! {
     /// How much parity segments are written with, so that blocks of them that were lost can be put together
     /// again. Each segment keeps what it has until it is written anew. Default: [`Parity::Standard`].
     parity: Parity;
+    /// What the scrubber reads in a second, in bytes, and a fourth of it while others read from the disk; 0: as much
+    /// as it can. Default 16 MiB.
+    scrub_bytes_per_second: u64;
     /// Where compaction cuts segments. 4 KiB to 16 GiB, default 64 MiB. Every segment is kept open: a store
     /// takes one file handle for each `segment_bytes` that it holds, at least one for each keyspace that has
     /// been flushed, and some for the log. The usual limit of a process, 1,024, ends at 60 GiB by default:
@@ -280,6 +285,8 @@ impl Options {
             map_segments: false,
             filter_bits_per_key: 10,
             parity: Parity::Standard,
+            scrub_every: Some(Duration::from_secs(7 * 24 * 3600)),
+            scrub_bytes_per_second: 16 << 20,
             segment_bytes: 64 << 20,
             level_base_bytes: 256 << 20,
             level0_segments_compact: 4,
@@ -323,6 +330,14 @@ impl Options {
     #[must_use]
     pub fn archive_to(mut self, repository: impl AsRef<Path>) -> Self {
         self.archive = Some(repository.as_ref().to_owned());
+        self
+    }
+
+    /// How often every byte of the store is read to find damage that nobody has met yet, by the wall clock; `None`:
+    /// never. Default: every seven days.
+    #[must_use]
+    pub fn scrub_every(mut self, every: impl Into<Option<Duration>>) -> Self {
+        self.scrub_every = every.into();
         self
     }
 

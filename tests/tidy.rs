@@ -31,6 +31,7 @@ const ROOMS: &[rooms::Row] = &[
     ("codec", &["types", "error"]),
     ("parity", &["codec", "types"]),
     ("vfs", &["types", "error"]),
+    ("journal", &["codec", "vfs", "types", "error"]),
     ("memtable", &["cursor", "types", "error"]),
     ("wal", &["codec", "vfs", "environment", "types", "error"]),
     (
@@ -70,6 +71,7 @@ const ROOMS: &[rooms::Row] = &[
             "segment",
             "manifest",
             "snapshot",
+            "journal",
         ],
     ),
     ("api", &["engine", "options", "types", "error"]),

@@ -8,7 +8,9 @@ use bytes::Bytes;
 
 use crate::api::bounds::KeyRange;
 use crate::api::{Range, ReadView, Subscription};
-use crate::engine::{Effect, Engine, RecoveryReport, Request, Statistics, WriteBatch};
+use crate::engine::{
+    Effect, Engine, RecoveryReport, Repairs, Request, ScrubReport, Statistics, WriteBatch, repairs,
+};
 use crate::error::Result;
 use crate::options::Options;
 use crate::types::{Durability, Index};
@@ -369,6 +371,36 @@ impl Db {
     /// what the disk answers. The segment is then read as before. `Poisoned`, `ReadOnly`, `Closed`.
     pub fn mend(&self) -> Result<u64> {
         self.shared.engine.mend()
+    }
+
+    /// Reads every byte of the store now, past the page cache where the disk has a way to do that, and mends what can
+    /// be mended. It need not be called: unless the jobs are stepped by hand, a thread does the same little by little
+    /// ([`Options::scrub_every`](crate::Options::scrub_every)).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = kintsu::Db::open(folder.path())?;
+    /// db.put("key", "value")?;
+    /// let report = db.scrub()?;
+    /// assert_eq!((report.records, report.damage.len()), (1, 0));
+    /// assert!(db.repairs()?.repairs.is_empty());
+    /// # Ok::<(), kintsu::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the disk answers. Damage is no error here, also where it can't be mended: it is in the report and in
+    /// [`Db::repairs`]. `Poisoned`, `ReadOnly`, `Closed`.
+    pub fn scrub(&self) -> Result<ScrubReport> {
+        self.shared.engine.scrub_all()
+    }
+
+    /// What was found damaged so far, and what became of it, oldest first: the last MiB or two of the journal in the
+    /// store's folder.
+    ///
+    /// # Errors
+    /// What the disk answers. Lines that aren't as they were written are counted, and no error.
+    pub fn repairs(&self) -> Result<Repairs> {
+        repairs(&self.shared.engine.options)
     }
 
     /// Flushes, ends the log with its end marker and lets the store go. All clones are closed too;

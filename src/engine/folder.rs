@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::engine::mending::QUARANTINE;
 use crate::engine::recovery::RecoveryReport;
 use crate::error::{Damage, Error, Result};
+use crate::journal::{JOURNAL_FILE, JOURNAL_OLD_FILE, PROGRESS_FILE};
 use crate::manifest::{Manifest, ManifestState};
 use crate::options::Options;
 use crate::snapshot::{LINEAGE_COPY_FILE, LINEAGE_FILE, STAGING_FILE, end_staging};
@@ -142,14 +143,21 @@ const LOCK_FILE: &str = "LOCK";
 enum Kind {
     /// A log file, its identifiers, a segment, a manifest, term and vote, lineage.
     Data,
-    /// The lock, a file not yet published, or what was damaged and set aside.
+    /// The lock, a file not yet published, what was damaged and set aside, or what is told of that.
     Transient,
     /// Nothing of ours.
     Foreign,
 }
 
 fn kind_of(name: &str) -> Kind {
-    if name == LOCK_FILE || name == QUARANTINE || name.ends_with(".tmp") {
+    let notes = [
+        LOCK_FILE,
+        QUARANTINE,
+        JOURNAL_FILE,
+        JOURNAL_OLD_FILE,
+        PROGRESS_FILE,
+    ];
+    if notes.contains(&name) || name.ends_with(".tmp") {
         return Kind::Transient;
     }
     let numbered = |stem: &str| stem.len() >= 8 && stem.bytes().all(|b| b.is_ascii_digit());

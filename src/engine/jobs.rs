@@ -31,11 +31,13 @@ pub enum Job {
     Backup,
     /// Write a damaged segment anew, from what its parity makes of it.
     Mend,
+    /// Read a segment, or the rest of the store, to find damage that nobody has met.
+    Scrub,
 }
 
 impl Job {
     /// Every kind, for those who drive the jobs themselves.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Commit,
         Self::Flush,
         Self::Compact,
@@ -44,6 +46,7 @@ impl Job {
         Self::Reclaim,
         Self::Backup,
         Self::Mend,
+        Self::Scrub,
     ];
 }
 
@@ -88,6 +91,8 @@ impl Signals {
             Job::SyncIdentifiers | Job::PrepareLog | Job::Commit => (&mut state.log, &self.log),
             Job::Backup => (&mut state.backup, &self.backup),
             Job::Mend => (&mut state.mend, &self.mend),
+            // It looks at the clock by itself.
+            Job::Scrub => return,
         };
         if !std::mem::replace(asked, true) {
             condvar.notify_one();
@@ -200,6 +205,12 @@ impl Signals {
         !self.state.lock().stop
     }
 
+    /// Waits for `duration`. `false` when all must stop.
+    pub(crate) fn rest(&self, duration: Duration) -> bool {
+        self.pause(duration);
+        !self.state.lock().stop
+    }
+
     /// Waits for `duration`, or until all must stop.
     pub(crate) fn pause(&self, duration: Duration) {
         let mut state = self.state.lock();
@@ -224,6 +235,7 @@ impl Engine {
             Job::Reclaim => self.step_reclaim(),
             Job::Backup => self.step_backup(),
             Job::Mend => self.step_mend(),
+            Job::Scrub => self.step_scrub(),
         }
     }
 
@@ -251,6 +263,9 @@ impl Engine {
             self.signals.wake(Job::Backup);
         }
         self.start_thread("kintsu-mend", Self::mend_loop)?;
+        if self.options.scrub_every.is_some() {
+            self.start_thread("kintsu-scrub", Self::scrub_loop)?;
+        }
         self.start_thread("kintsu-log", Self::log_loop)
     }
 

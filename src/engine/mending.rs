@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::journal::{Means, Outcome};
+use crate::parity::UNIT_BYTES;
 use crate::segment::{Anew, Segment, file_name};
 use crate::types::{FileId, SegmentNumber};
 
@@ -49,7 +51,7 @@ impl Engine {
         };
         // A reader can be late to tell of what has been mended meanwhile.
         let go_on = || self.calls.check();
-        if segment.is_whole(&go_on)? {
+        if segment.is_whole(&*self.options.vfs, &go_on)? {
             mendings.forget(number);
             return Ok(true);
         }
@@ -59,14 +61,26 @@ impl Engine {
         let anew = match segment.write_anew(vfs, dir, &go_on) {
             Err(error @ Error::Damaged(_)) => {
                 tracing::error!(%error, "a damaged segment can't be mended whole");
+                let lost = self.repair(Outcome::Lost, Means::None, &file_name(number));
+                self.note_repair(&lost.because(&error.to_string()));
                 mendings.give_up(number);
                 return Err(error);
             }
             anew => anew?,
         };
         let path = anew.path.clone();
+        let places = anew.units.iter().map(|offset| (*offset, UNIT_BYTES as u64));
+        let mended = self.repair(Outcome::Mended, Means::Parity, &file_name(number));
+        let mended = mended.at(places);
         match self.put_in_place(&segment, anew) {
-            Ok(true) => mendings.mended_one(),
+            Ok(true) => {
+                mendings.mended_one();
+                let what = match mended.places.is_empty() {
+                    true => "its content was whole, and the rest of the file was not",
+                    false => "units of its content weren't as they were written",
+                };
+                self.note_repair(&mended.because(what));
+            }
             Ok(false) => drop(vfs.remove(&path)),
             Err(error) => {
                 let _ = vfs.remove(&path);

@@ -33,6 +33,7 @@ mod replay;
 mod rewrite;
 mod salvage;
 mod scan;
+mod scrub;
 mod statistics;
 mod tree;
 mod values;
@@ -77,6 +78,8 @@ use pressure::Pressure;
 pub(crate) use queue::{Queue, Request};
 pub use recovery::RecoveryReport;
 pub(crate) use scan::Scan;
+use scrub::Scrub;
+pub use scrub::{ScrubReport, ScrubStatus, repairs};
 pub use statistics::{KeyspaceStatistics, Statistics};
 pub(crate) use tree::Tree;
 pub(crate) use values::Values;
@@ -85,6 +88,7 @@ pub(crate) use views::{HeldPoint, Views};
 
 use crate::environment::Clock;
 use crate::error::{Error, Result};
+pub use crate::journal::Repairs;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
 use crate::options::Options;
@@ -108,6 +112,9 @@ pub(crate) struct Engine {
     pub(crate) queue: Queue,
     commit: Mutex<CommitState>,
     pub(crate) views: Arc<Views>,
+    scrub: Scrub,
+    /// Held by whoever writes to the journal of repairs.
+    journal_turn: Mutex<()>,
     /// Nothing is known to transactions of this record and those before it.
     conflict_floor: AtomicU64,
     feed: Feed,

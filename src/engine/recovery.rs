@@ -19,6 +19,7 @@ use crate::engine::folder::{prepare_folder, survey};
 use crate::engine::metrics::{Activity, Metrics};
 use crate::engine::pressure::Pressure;
 use crate::engine::replay::Replay;
+use crate::engine::scrub::Scrub;
 use crate::engine::tree::Tree;
 use crate::engine::views::Views;
 use crate::engine::{Archive, BackupJob, Engine, Queue};
@@ -204,6 +205,8 @@ impl Engine {
             commit: Mutex::new(commit),
             signals: views.signals().clone(),
             views,
+            scrub: Scrub::default(),
+            journal_turn: Mutex::default(),
             conflict_floor: AtomicU64::new(0),
             feed: Feed::default(),
             mend_turn: Mutex::default(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use crate::engine::Engine;
 use crate::engine::metrics::Activity;
 use crate::engine::pins::PinKind;
+use crate::engine::scrub::ScrubStatus;
 use crate::error::Error;
 use crate::types::{Index, Lsn, StoreId};
 
@@ -84,6 +85,8 @@ pub struct Statistics {
     pub damaged_segments: usize,
     /// What the last attempt to write one anew met, until one succeeds.
     pub mend_failure: Option<String>,
+    /// How far the scrubber has come.
+    pub scrub: ScrubStatus,
     /// The keyspaces, by name.
     pub keyspaces: Vec<KeyspaceStatistics>,
 }
@@ -181,6 +184,7 @@ impl Engine {
             mended_segments: self.cache.mendings().mended(),
             damaged_segments: self.cache.mendings().damaged(),
             mend_failure: self.mend_failure.lock().as_ref().map(Error::to_string),
+            scrub: self.scrub_status(),
             keyspaces: keyspaces.trees().map(of_tree).collect(),
         }
     }

@@ -217,6 +217,25 @@ impl Manifest {
         self.begin_generation(state, sequence)
     }
 
+    /// Publishes what it says anew, in both copies, without a change.
+    ///
+    /// # Errors
+    /// As [`Manifest::apply`].
+    pub fn renew(&mut self) -> Result<()> {
+        if self.setup.access == ManifestAccess::ReadOnly {
+            return Err(Error::ReadOnly);
+        }
+        if let Some(cause) = &self.poisoned {
+            let cause = cause.clone();
+            return Err(Error::Poisoned { cause });
+        }
+        let sequence = self.sequence.checked_add(1);
+        let sequence = sequence.ok_or_else(|| Error::ManifestEdit {
+            why: "edit numbers are used up".into(),
+        })?;
+        self.begin_generation(self.state.clone(), sequence)
+    }
+
     /// The failure after which nothing is written any more.
     #[cfg(test)]
     #[must_use]

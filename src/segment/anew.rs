@@ -1,5 +1,6 @@
 //! Writes a damaged segment anew, byte for byte as it was.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::output::Output;
 use super::reader::Segment;
 use super::temporary_name;
 use crate::codec::digest;
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::parity::{GROUP_UNITS, ParityEncoder, UNIT_BYTES};
 use crate::vfs::{Access, File, Vfs};
 
@@ -25,18 +26,26 @@ pub struct Anew {
 }
 
 impl Segment {
-    /// Whether the file is what the manifest says, to the byte. Reads all of it, and asks `go_on` before each
-    /// MiB.
+    /// Whether the file is what the manifest says, to the byte. Reads all of it, past the page cache where the disk
+    /// has a way to do that, and asks `go_on` before each MiB.
     ///
     /// # Errors
-    /// What `go_on` answers. What the disk can't read isn't whole.
-    pub fn is_whole(&self, go_on: &dyn Fn() -> Result<()>) -> Result<bool> {
+    /// What `go_on` answers. What the disk can't read isn't whole, nor is what has lost its name.
+    pub fn is_whole(&self, vfs: &dyn Vfs, go_on: &dyn Fn() -> Result<()>) -> Result<bool> {
+        let direct = match vfs.open(&self.file.path, Access::ReadDirect) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            direct => direct.ok(),
+        };
+        let read_at = |buffer: &mut [u8], offset| match &direct {
+            Some(file) => file.read_at(buffer, offset),
+            None => self.file.file.read_at(buffer, offset),
+        };
         let mut digest = digest();
         let mut buffer = vec![0; GROUP_UNITS as usize * UNIT_BYTES];
         let mut offset = 0;
         loop {
             go_on()?;
-            match self.file.file.read_at(&mut buffer, offset) {
+            match read_at(&mut buffer, offset) {
                 Ok(0) => return Ok(digest.digest128() == self.meta.digest),
                 Ok(bytes) => {
                     digest.update(buffer.get(..bytes).unwrap_or_default());
@@ -45,6 +54,13 @@ impl Segment {
                 Err(_) => return Ok(false),
             }
         }
+    }
+
+    /// Damage of which nobody knows where in the file it is.
+    #[must_use]
+    pub fn damage_as_a_whole(&self, what: &str) -> Damage {
+        let bytes = self.meta.bytes;
+        self.file.damage(Extent { offset: 0, bytes }, what)
     }
 
     /// Reads from the copy from now on. It is to be put in the segment's place.

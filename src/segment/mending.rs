@@ -46,7 +46,7 @@ impl Mendings {
 
     /// Notes units of a segment that were put together again, or, with none, that something else than its
     /// content is damaged.
-    pub(super) fn note(&self, number: SegmentNumber, file_id: FileId, units: &[u64]) {
+    pub fn note(&self, number: SegmentNumber, file_id: FileId, units: &[u64]) {
         if self.beyond.lock().contains_key(&number) {
             return;
         }

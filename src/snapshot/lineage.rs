@@ -9,7 +9,7 @@ use crate::error::{Damage, Error, Result};
 use crate::types::{Index, StoreId};
 use crate::vfs::{Access, Vfs};
 
-use super::files::{publish, read};
+use super::files::{publish, read, sync_folder};
 use super::format::{Kind, decode, encode};
 
 /// The file in a store's folder.
@@ -115,6 +115,43 @@ pub fn read_lineage(vfs: &dyn Vfs, dir: &Path, store_id: StoreId) -> Result<Line
     decode(&path, Kind::Lineage, 0, Some(store_id), &bytes, |reader| {
         Lineage::take(reader)
     })
+}
+
+/// Looks at both copies of a store's lineage, and writes both anew if one of them isn't as it was written. Returns
+/// what was wrong with it.
+///
+/// # Errors
+/// `Damaged` if both are; what the disk answers.
+pub fn mend_lineage(vfs: &dyn Vfs, dir: &Path, store_id: StoreId) -> Result<Option<Damage>> {
+    let read_one = |name: &str| match read(vfs, &dir.join(name)) {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(bytes) => {
+            let path = dir.join(name);
+            let take = |reader: &mut Reader<'_>| Lineage::take(reader);
+            decode(&path, Kind::Lineage, 0, Some(store_id), &bytes, take).map(Some)
+        }
+    };
+    let (good, bad) = match (read_one(LINEAGE_FILE), read_one(LINEAGE_COPY_FILE)) {
+        (Ok(None), Ok(None)) => return Ok(None),
+        (Ok(Some(one)), Ok(Some(other))) if one == other => return Ok(None),
+        (Ok(Some(good)), other) => (good, (LINEAGE_COPY_FILE, other)),
+        (other, Ok(Some(good))) => (good, (LINEAGE_FILE, other)),
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    let (name, found) = bad;
+    let damage = match found {
+        Err(Error::Damaged(mut damage)) if !damage.is_empty() => damage.swap_remove(0),
+        Err(error @ (Error::Io { .. } | Error::ForeignFile { .. })) => {
+            Damage::new(&dir.join(name), 0, 0, error.to_string())
+        }
+        Err(error) => return Err(error),
+        Ok(None) => Damage::new(&dir.join(name), 0, 0, "it is missing"),
+        Ok(Some(_)) => Damage::new(&dir.join(name), 0, 0, "the copies don't agree"),
+    };
+    write_lineage(vfs, dir, store_id, &good)?;
+    sync_folder(vfs, dir)?;
+    Ok(Some(damage))
 }
 
 /// Writes the lineage of a store whose folder isn't published yet. The folder is to be synced by the caller.

@@ -110,6 +110,40 @@ fn a_damaged_segment_is_named_and_the_rest_is_served() {
 }
 
 #[test]
+fn a_scrub_mends_and_the_journal_tells_of_it() {
+    let room = Room::new();
+    room.put(&[("a", &format!("needle{}", noise(20_000)))]);
+    let scrubbed = room.run("scrub", &NONE).fine();
+    assert!(scrubbed.text().contains("no damage"), "{scrubbed:?}");
+    let told = room.run("repairs", &NONE).fine();
+    assert!(told.text().contains("no damage was ever"), "{told:?}");
+    let (path, at) = find(&room.store(), "segment", b"needle");
+    let whole = fs::read(&path).unwrap();
+    flip(&path, at + 3000);
+    let mended = room.run("scrub", &["--json"]).fine();
+    let report: serde_json::Value = serde_json::from_slice(&mended.out).unwrap();
+    assert_eq!(
+        (&report["healthy"], &report["mended"]),
+        (&true.into(), &1.into())
+    );
+    assert!(fs::read(&path).unwrap() == whole);
+    let told = room.run("repairs", &NONE).fine();
+    assert!(told.text().contains("mended"), "{told:?}");
+    assert!(told.text().contains(file_name(&path)), "{told:?}");
+
+    flip(&path, at + 3000);
+    flip(&path, at + 7100);
+    flip(&path, at + 11_200);
+    room.run("scrub", &NONE).expect(3);
+    let told = room.run("repairs", &["--json"]).fine();
+    let told: serde_json::Value = serde_json::from_slice(&told.out).unwrap();
+    let repairs = told["repairs"].as_array().unwrap();
+    let outcomes: Vec<_> = repairs.iter().map(|r| r["outcome"].as_str()).collect();
+    assert_eq!(outcomes, [Some("mended"), Some("lost")]);
+    assert_eq!(told["unreadable_lines"], 0);
+}
+
+#[test]
 fn a_damaged_log_is_named_and_not_taken_for_its_end() {
     let room = Room::new();
     // A writer that is killed leaves its records in the log.

@@ -269,13 +269,15 @@ fn only_put_and_load_create_a_store() {
     let room = Room::new();
     let out = room.path("out");
     let out = out.to_str().unwrap();
-    let commands: [(&str, &[&str]); 14] = [
+    let commands: [(&str, &[&str]); 16] = [
         ("get", &["k"]),
         ("delete", &["k"]),
         ("scan", &[]),
         ("count", &[]),
         ("stat", &[]),
         ("verify", &[]),
+        ("scrub", &[]),
+        ("repairs", &[]),
         ("export", &["-"]),
         ("export", &["--files", out]),
         ("log", &[]),

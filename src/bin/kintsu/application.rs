@@ -38,6 +38,8 @@ fn dispatch(command: &Command, console: &mut Console) -> Outcome {
         Command::Keyspaces(arguments) => commands::keyspaces::run(arguments, console),
         Command::Stat(arguments) => commands::stat::run(arguments, console),
         Command::Verify(arguments) => commands::verify::run(arguments, console),
+        Command::Scrub(arguments) => commands::scrub::run(arguments, console),
+        Command::Repairs(arguments) => commands::repairs::run(arguments, console),
         Command::Salvage(arguments) => commands::salvage::run(arguments, console),
         Command::Compact(arguments) => commands::compact::run(arguments, console),
         Command::Bench(arguments) => commands::bench::run(arguments, console),

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     backup, bench, compact, completions, count, delete, demo, export, get, keyspaces, load, log,
-    manifest, put, restore, salvage, scan, segments, snapshot, stat, verify, watch,
+    manifest, put, repairs, restore, salvage, scan, scrub, segments, snapshot, stat, verify, watch,
 };
 
 const AFTER_HELP: &str = "\
@@ -62,6 +62,10 @@ pub enum Command {
     Stat(stat::Arguments),
     /// Read and check every byte; changes nothing, and can run beside a writer
     Verify(verify::Arguments),
+    /// Read every byte, and mend what is damaged from parity and copies
+    Scrub(scrub::Arguments),
+    /// Show what was found damaged so far, and what became of it
+    Repairs(repairs::Arguments),
     /// Copy what is readable of a damaged store into a new one
     Salvage(salvage::Arguments),
     /// Compact a range, or all, of a keyspace

@@ -1,0 +1,69 @@
+//! `kintsu scrub STORE`
+
+use clap::Args;
+use kintsu::ScrubReport;
+use serde_json::json;
+
+use crate::console::Console;
+use crate::failure::{Failure, Outcome, damage_json, exit};
+use crate::store::StoreArguments;
+use crate::text;
+
+/// Its arguments.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    store: StoreArguments,
+}
+
+/// Reads every byte, mends what can be mended, and says what it was.
+pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
+    let db = arguments.store.open_to_write(console, false)?;
+    let report = db.scrub()?;
+    let left = db.statistics().damaged_segments as u64;
+    db.close()?;
+    tell(console, &report, left)?;
+    if left > 0 {
+        return Err(Failure::Told(exit::DAMAGE));
+    }
+    Ok(())
+}
+
+fn tell(console: &mut Console, report: &ScrubReport, left: u64) -> Outcome {
+    if console.json {
+        return console.value(&json!({
+            "healthy": left == 0,
+            "damage": report.damage.iter().map(damage_json).collect::<Vec<_>>(),
+            "mended": report.mended,
+            "damaged_segments": left,
+            "bytes": report.bytes,
+            "segments": report.segments,
+            "records": report.records,
+            "seconds": console.elapsed().as_secs_f64(),
+        }));
+    }
+    writeln!(
+        console,
+        "read {} in {}: {}, {} of log that no segment holds yet",
+        text::bytes(report.bytes),
+        text::duration(console.elapsed()),
+        text::plural(report.segments, "segment"),
+        text::plural(report.records, "record"),
+    )?;
+    for place in &report.damage {
+        writeln!(console, "damaged: {place}")?;
+    }
+    match (report.damage.len(), left) {
+        (0, _) => writeln!(console, "no damage"),
+        (_, 0) => writeln!(
+            console,
+            "all of it mended; `kintsu repairs` has it in writing"
+        ),
+        (_, left) => writeln!(
+            console,
+            "{} mended; {} can't be: what is lost of them is refused, all else is served",
+            text::plural(report.mended, "file"),
+            text::plural(left, "segment"),
+        ),
+    }
+}

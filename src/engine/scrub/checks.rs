@@ -1,0 +1,104 @@
+//! What a round of the scrubber reads that isn't a segment: the log, and what is kept twice.
+
+use crate::engine::Engine;
+use crate::engine::scrub::{GoOn, PACE_BYTES, ScrubReport};
+use crate::error::{Damage, Error, Result};
+use crate::journal::{Means, Outcome};
+use crate::snapshot::{LINEAGE_FILE, mend_lineage};
+
+impl Engine {
+    pub(super) fn scrub_the_rest(&self, go_on: GoOn<'_>) -> Result<ScrubReport> {
+        let mut found = ScrubReport::default();
+        self.scrub_log(&mut found, go_on)?;
+        self.scrub_manifest(&mut found)?;
+        self.scrub_lineage(&mut found)?;
+        Ok(found)
+    }
+
+    /// Reads the records that the log has, as far as they are durable.
+    fn scrub_log(&self, found: &mut ScrubReport, go_on: GoOn<'_>) -> Result<()> {
+        let damage = match self.read_log(found, go_on) {
+            Err(Error::Damaged(damage)) => damage,
+            // What was purged meanwhile is nobody's any more.
+            Err(Error::Purged { .. }) => return Ok(()),
+            read => return read,
+        };
+        // What its records say is in memory.
+        self.flush()?;
+        for damage in &damage {
+            self.note_copy_mended(Means::Memory, damage);
+        }
+        found.mended += 1;
+        found.damage.extend(damage);
+        Ok(())
+    }
+
+    fn read_log(&self, found: &mut ScrubReport, go_on: GoOn<'_>) -> Result<()> {
+        go_on()?;
+        let mut reader = self.log.read_durable_from(self.covered().next(), None)?;
+        let mut paced = 0;
+        while let Some(record) = reader.next()? {
+            found.records += 1;
+            let bytes = record.payload.len() as u64;
+            found.bytes = found.bytes.saturating_add(bytes);
+            paced += bytes;
+            if paced >= PACE_BYTES {
+                paced = 0;
+                go_on()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the manifest's copies, and publishes new ones if either isn't as it was written.
+    fn scrub_manifest(&self, found: &mut ScrubReport) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        let (vfs, dir) = (&*self.options.vfs, &self.options.path);
+        let damage = match crate::manifest::verify(vfs, dir) {
+            // Only memory has it then.
+            Err(Error::NotAStore { why, .. }) => {
+                vec![Damage::new(&dir.join("manifest"), 0, 0, why)]
+            }
+            damage => damage?,
+        };
+        if damage.is_empty() {
+            return Ok(());
+        }
+        manifest
+            .renew()
+            .inspect_err(|error| self.latch_if_final(error))?;
+        drop(manifest);
+        for damage in &damage {
+            self.note_copy_mended(Means::Copy, damage);
+        }
+        found.mended += 1;
+        found.damage.extend(damage);
+        Ok(())
+    }
+
+    fn scrub_lineage(&self, found: &mut ScrubReport) -> Result<()> {
+        let (vfs, dir) = (&*self.options.vfs, &self.options.path);
+        match mend_lineage(vfs, dir, self.store_id) {
+            Ok(None) => {}
+            Ok(Some(damage)) => {
+                self.note_copy_mended(Means::Copy, &damage);
+                found.mended += 1;
+                found.damage.push(damage);
+            }
+            Err(Error::Damaged(damage)) => {
+                let lost = self.repair(Outcome::Lost, Means::None, LINEAGE_FILE);
+                self.note_repair(&lost.because("both copies are damaged"));
+                found.damage.extend(damage);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn note_copy_mended(&self, means: Means, damage: &Damage) {
+        let name = damage.path.file_name().unwrap_or_default();
+        let repair = self.repair(Outcome::Mended, means, &name.to_string_lossy());
+        let repair = repair.at([(damage.offset, damage.bytes)].into_iter());
+        self.note_repair(&repair.because(&damage.what));
+    }
+}
