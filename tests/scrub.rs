@@ -13,7 +13,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kintsu::testing::{Fault, FaultKind, MemoryVfs, TearUnit};
-use kintsu::{Db, Job, Options, Parity, RepairMeans, RepairOutcome, Repository, RestorePoint};
+use kintsu::{
+    Db, Error, Job, Options, Parity, RepairMeans, RepairOutcome, Repository, RestorePoint,
+};
 
 use support::store::{FOLDER, Machine, path};
 
@@ -249,6 +251,32 @@ fn either_copy_of_the_lineage_is_written_anew() {
     }
     assert_eq!(db.scrub().unwrap().damage, []);
     assert_eq!(db.repairs().unwrap().repairs.len(), 4);
+}
+
+/// The parity's tables, which no read needs.
+#[test]
+fn a_backup_has_what_it_copies_mended_first() {
+    let machine = filled(10);
+    let db = options(&machine).open().unwrap();
+    let segments = files(&machine.memory, ".segment");
+    for segment in &segments[..2] {
+        let bytes = machine.memory.file_bytes(segment).unwrap();
+        machine.memory.overwrite(segment, bytes - 30, [0; 8]);
+    }
+    let report = db.backup_to("repository").unwrap();
+    assert_eq!(report.segments_copied, segments.len() as u64);
+    assert_eq!(db.statistics().mended_segments, 2);
+    assert_eq!(db.scrub().unwrap().damage, []);
+    // Beyond parity.
+    db.put("more", "to copy").unwrap();
+    db.flush().unwrap();
+    let newest = files(&machine.memory, ".segment").pop().unwrap();
+    let bytes = machine.memory.file_bytes(&newest).unwrap();
+    machine
+        .memory
+        .overwrite(&newest, 0, vec![0; bytes as usize]);
+    assert!(matches!(db.backup_to("repository"), Err(Error::Damaged(_))));
+    assert_eq!(db.statistics().damaged_segments, 1);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::snapshot::{
     BackupContent, CopyFailure, Lineage, Repository, SegmentContent, Staging, link_or_copy,
     read_lineage, write_lineage,
 };
-use crate::types::SegmentMeta;
+use crate::types::{SegmentMeta, SegmentNumber};
 use crate::vfs::Vfs;
 
 pub(crate) use self::archive::Archive;
@@ -73,7 +73,13 @@ impl Engine {
         for (content, path) in self.contents(&captured) {
             self.calls.check()?;
             let to = dir.join(file_name(content.number));
-            let linked = link_or_copy(&**vfs, &path, &to, content.expected());
+            let link = || link_or_copy(&**vfs, &path, &to, content.expected());
+            let linked = match link() {
+                Err(CopyFailure::Source(_)) if self.mend_source(&captured, content.number)? => {
+                    link()
+                }
+                linked => linked,
+            };
             match linked.map_err(CopyFailure::into_error)? {
                 true => report.bytes_linked += content.bytes,
                 false => report.bytes_copied += content.bytes,
@@ -101,8 +107,9 @@ impl Engine {
         let captured = self.capture()?;
         self.check_segments(&repository, &lineage, &captured)?;
         let contents = self.contents(&captured);
+        let mend = |number| self.mend_source(&captured, number);
         let (segments_copied, bytes_copied) =
-            repository.add_segments(&contents, || self.calls.check())?;
+            repository.add_segments(&contents, || self.calls.check(), mend)?;
         let content = BackupContent {
             lineage,
             index: captured.index,
@@ -121,6 +128,15 @@ impl Engine {
             segments_copied,
             bytes_copied,
         })
+    }
+
+    /// Mends a segment whose file can't be copied as it is. Whether it is whole now.
+    fn mend_source(&self, captured: &capture::Captured, number: SegmentNumber) -> Result<bool> {
+        let mut segments = captured.segments.iter();
+        match segments.find(|segment| segment.meta().number == number) {
+            Some(segment) => self.mend_now(segment),
+            None => Ok(false),
+        }
     }
 
     /// From which restores this store comes.

@@ -36,6 +36,24 @@ impl Engine {
         Ok(self.cache.mendings().mended() - before)
     }
 
+    /// Writes this segment anew, if it isn't what the manifest says. Whether it is then.
+    ///
+    /// # Errors
+    /// What the disk answers. That too much is lost is none.
+    pub(super) fn mend_now(&self, segment: &Segment) -> Result<bool> {
+        let (number, file_id) = (segment.meta().number, segment.meta().file_id);
+        let mendings = self.cache.mendings();
+        mendings.note(number, file_id, &[]);
+        while mendings.waits(number) {
+            match self.step_mend() {
+                Ok(true) | Err(Error::Damaged(_)) => {}
+                Ok(false) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        segment.is_whole(&*self.options.vfs, &|| self.calls.check())
+    }
+
     fn mend_next(&self) -> Result<bool> {
         let _call = self.calls.enter()?;
         if self.options.read_only || self.latched().is_some() {

@@ -98,6 +98,12 @@ impl Mendings {
         first.map(|(number, mending)| (*number, mending.clone()))
     }
 
+    /// Whether a segment waits to be written anew.
+    #[must_use]
+    pub fn waits(&self, number: SegmentNumber) -> bool {
+        self.waiting.lock().contains_key(&number)
+    }
+
     /// Forgets a segment: it has been written anew, or is gone.
     pub fn forget(&self, number: SegmentNumber) {
         self.beyond.lock().remove(&number);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::types::{STRAY_NUMBER_MIN, StoreId};
+use crate::types::{STRAY_NUMBER_MIN, SegmentNumber, StoreId};
 use crate::vfs::{Access, DirEntry, Lock, Vfs};
 
 use super::files::{CopyFailure, Expected, copy, publish, read, sync_folder};
@@ -275,7 +275,8 @@ impl Repository {
     }
 
     /// Adds the segments that are missing, from the paths given with them, and makes them durable. Returns
-    /// how many were copied, and their bytes. The caller holds the lock, and `go_on` is asked before each.
+    /// how many were copied, and their bytes. The caller holds the lock, and `go_on` is asked before each. One that
+    /// can't be copied is copied again if `mend` says that it is whole now.
     ///
     /// # Errors
     /// `Damaged` if a segment isn't what it must be, what the disks answer, or what `go_on` does. What was copied stays for
@@ -284,6 +285,7 @@ impl Repository {
         &self,
         segments: &[(SegmentContent, PathBuf)],
         go_on: impl Fn() -> Result<()>,
+        mend: impl Fn(SegmentNumber) -> Result<bool>,
     ) -> Result<(u64, u64)> {
         let folder = self.dir.join(SEGMENTS);
         let (mut added, mut bytes) = (Vec::new(), 0);
@@ -293,7 +295,11 @@ impl Repository {
                 continue;
             }
             let to = self.segment_path(segment.digest);
-            let copied = copy(&*self.vfs, from, &to, segment.expected());
+            let copy = || copy(&*self.vfs, from, &to, segment.expected());
+            let copied = match copy() {
+                Err(CopyFailure::Source(_)) if mend(segment.number)? => copy(),
+                copied => copied,
+            };
             copied.map_err(CopyFailure::into_error)?;
             bytes += segment.bytes;
             added.push(to);

@@ -31,7 +31,7 @@ impl Repository {
         segments: &[(SegmentContent, PathBuf)],
         go_on: impl Fn() -> Result<()>,
     ) -> Result<()> {
-        self.add_segments(segments, go_on)?;
+        self.add_segments(segments, go_on, |_| Ok(false))?;
         let content = LoadContent {
             volume,
             index,
