@@ -234,7 +234,7 @@ setters! {
     /// again. Each segment keeps what it has until it is written anew. Default: [`Parity::Standard`].
     parity: Parity;
     /// What the scrubber reads in a second, in bytes, and a fourth of it while others read from the disk; 0: as much
-    /// as it can. Default 16 MiB.
+    /// as it can. At least 64 KiB, default 16 MiB.
     scrub_bytes_per_second: u64;
     /// Where compaction cuts segments. 4 KiB to 16 GiB, default 64 MiB. Every segment is kept open: a store
     /// takes one file handle for each `segment_bytes` that it holds, at least one for each keyspace that has
@@ -413,6 +413,13 @@ impl Options {
             (self.log_retained_bytes_min, self.log_retained_bytes_max);
         range("log_retained_bytes_max", retained_max, 0, 1 << 50)?;
         range("log_retained_bytes_min", retained_min, 0, retained_max)?;
+        if let Some(every) = self.scrub_every {
+            range("scrub_every (s)", every.as_secs(), 1, u64::MAX)?;
+        }
+        match self.scrub_bytes_per_second {
+            0 => {}
+            rate => range("scrub_bytes_per_second", rate, 64 << 10, u64::MAX)?,
+        }
         let window = self.conflict_window_bytes as u64;
         range("conflict_window_bytes", window, 0, 64 << 20)?;
         let delay_us = u64::try_from(self.identifier_delay.as_micros()).unwrap_or(u64::MAX);

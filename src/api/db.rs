@@ -373,7 +373,7 @@ impl Db {
         self.shared.engine.mend()
     }
 
-    /// Reads every byte of the store now, past the page cache where the disk has a way to do that, and mends what can
+    /// Reads the store now, its segments past the page cache where the disk has a way to do that, and mends what can
     /// be mended. It need not be called: unless the jobs are stepped by hand, a thread does the same little by little
     /// ([`Options::scrub_every`](crate::Options::scrub_every)).
     ///

@@ -43,6 +43,10 @@ pub struct ScrubReport {
     /// Files that are as they were written again. (Unless [`Db::scrub`](crate::Db::scrub) was called, segments are
     /// mended meanwhile or after: see `Statistics::mended_segments`.)
     pub mended: u64,
+    /// Files beside the segments of which no copy is left as it was written.
+    pub lost: u64,
+    /// What kept a part of the store from being read, or mended.
+    pub failures: Vec<String>,
 }
 
 /// How far the scrubber has come.
@@ -138,8 +142,11 @@ impl Engine {
         }
         let created_us = self.manifest.lock().state().created_us;
         let last_us = progress.finished_us.max(created_us);
-        let since = self.clock.wall_us().saturating_sub(last_us);
-        every.saturating_sub(Duration::from_micros(since))
+        match self.clock.wall_us().checked_sub(last_us) {
+            Some(since_us) => every.saturating_sub(Duration::from_micros(since_us)),
+            // The clock was ahead then, or is behind now: nobody knows how long ago it was.
+            None => Duration::ZERO,
+        }
     }
 
     fn scrub_progress(&self) -> Progress {
@@ -160,7 +167,7 @@ impl Engine {
         go_on: GoOn<'_>,
     ) -> Result<(ScrubReport, Option<SegmentNumber>)> {
         let Some(segment) = self.segment_between(wanted) else {
-            return Ok((self.scrub_the_rest(go_on)?, None));
+            return Ok((self.scrub_the_rest(go_on), None));
         };
         let mut found = ScrubReport {
             segments: 1,
@@ -192,15 +199,12 @@ impl Engine {
         found: &mut ScrubReport,
         go_on: GoOn<'_>,
     ) -> Result<()> {
-        if segment.is_whole(&*self.options.vfs, go_on)? {
+        if segment.is_whole(Some(&*self.options.vfs), go_on)? {
             return Ok(());
         }
-        let damage = segment.verify(&mut |_| {})?;
-        found.damage.extend(match damage.is_empty() {
-            // The page cache has it right.
-            true => vec![segment.damage_as_a_whole("the disk doesn't have it as it was written")],
-            false => damage,
-        });
+        // (Where it is damaged is found out, and written down, when it is mended.)
+        let what = "the disk doesn't have it as it was written";
+        found.damage.push(segment.damage_as_a_whole(what));
         let meta = segment.meta();
         let mendings = self.cache.mendings();
         mendings.note(meta.number, meta.file_id, &[]);
@@ -229,7 +233,10 @@ impl Engine {
             match self.step_mend() {
                 Ok(true) | Err(Error::Damaged(_)) => {}
                 Ok(false) => break,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    report.failures.push(error.to_string());
+                    break;
+                }
             }
         }
         report.mended += self.cache.mendings().mended() - mended;
@@ -330,11 +337,12 @@ impl Known {
 /// # Errors
 /// What the disk answers. Lines that aren't as they were written are counted, and no error.
 pub fn repairs(options: &Options) -> Result<Repairs> {
-    if !is_store(options)? {
+    let found = crate::journal::read(&*options.vfs, &options.path)?;
+    if found == Repairs::default() && !is_store(options)? {
         let (path, why) = (options.path.clone(), "it has no manifest".to_owned());
         return Err(Error::NotAStore { path, why });
     }
-    crate::journal::read(&*options.vfs, &options.path)
+    Ok(found)
 }
 
 /// Damage that a report of a store that is open for years names at most.
@@ -348,5 +356,8 @@ impl ScrubReport {
         let room = DAMAGE_MAX.saturating_sub(self.damage.len());
         self.damage.extend(found.damage.into_iter().take(room));
         self.mended += found.mended;
+        self.lost += found.lost;
+        let room = DAMAGE_MAX.saturating_sub(self.failures.len());
+        self.failures.extend(found.failures.into_iter().take(room));
     }
 }

@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::vfs::{Access, File, Vfs};
 
 /// The journal's name in a store's folder.
-pub const JOURNAL_FILE: &str = "repairs";
+pub const JOURNAL_FILE: &str = "kintsu.repairs";
 /// The one before it: a journal that has grown too long goes on in a new file.
-pub const JOURNAL_OLD_FILE: &str = "repairs.old";
+pub const JOURNAL_OLD_FILE: &str = "kintsu.repairs.old";
 
 /// How long a journal grows, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
@@ -30,8 +30,10 @@ pub fn append(vfs: &dyn Vfs, dir: &Path, repair: &Repair) -> Result<()> {
     let end = file.len().map_err(|error| failed("measure", error))?;
     let mut last = [b'\n'];
     if let Some(before) = end.checked_sub(1) {
-        let read = file.read_at(&mut last, before);
-        read.map_err(|error| failed("read", error))?;
+        // What can't be read may have been torn.
+        if file.read_at(&mut last, before).is_err() {
+            last = [0];
+        }
     }
     // What was torn stays a line of its own.
     let torn = if last == [b'\n'] { "" } else { "\n" };

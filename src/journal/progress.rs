@@ -11,7 +11,7 @@ use crate::types::SegmentNumber;
 use crate::vfs::{Access, Vfs};
 
 /// Its name in a store's folder.
-pub const PROGRESS_FILE: &str = "scrub";
+pub const PROGRESS_FILE: &str = "kintsu.scrub";
 /// More than a line has.
 const BYTES_MAX: usize = 256;
 

@@ -217,6 +217,33 @@ impl Manifest {
         self.begin_generation(state, sequence)
     }
 
+    /// What of its files isn't as this process has written or read them. The files are read as anybody reads them,
+    /// which may be from memory.
+    ///
+    /// # Errors
+    /// `NotAStore` if there are none, or another store's; `NewerFormat`; what the disk answers.
+    pub fn check(&self) -> Result<Vec<Damage>> {
+        let (vfs, dir) = (&*self.setup.vfs, &self.setup.dir);
+        let loaded = load(vfs, dir, ManifestAccess::ReadOnly);
+        let loaded = loaded.and_then(|(generation, merged)| Ok((generation, merged?)));
+        let (generation, merged) = match loaded {
+            Err(Error::Damaged(damage)) => return Ok(damage),
+            loaded => loaded?,
+        };
+        if merged.state.store_id != self.state.store_id {
+            let (path, why) = (dir.clone(), "it is another store's".to_owned());
+            return Err(Error::NotAStore { path, why });
+        }
+        let mut damage = merged.damage;
+        let is_current = (generation, merged.sequence) == self.position();
+        let agrees = self.active.as_ref().is_none_or(Active::agrees);
+        if damage.is_empty() && !(is_current && merged.torn_bytes == 0 && agrees) {
+            let what = "an edit that was made is missing in a copy";
+            damage.push(Damage::new(&dir.join("manifest"), 0, 0, what));
+        }
+        Ok(damage)
+    }
+
     /// Publishes what it says anew, in both copies, without a change.
     ///
     /// # Errors

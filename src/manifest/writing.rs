@@ -80,6 +80,22 @@ impl Active {
     }
 }
 
+impl Active {
+    /// Whether both copies say the same, as far as they were written. One that can't be read doesn't.
+    pub(super) fn agrees(&self) -> bool {
+        let read = |(_, file): &(PathBuf, Arc<dyn File>)| {
+            let mut bytes = vec![0; self.end];
+            let read = file.read_at(&mut bytes, 0).ok()?;
+            (read == bytes.len()).then_some(bytes)
+        };
+        let mut copies = self.files.iter().map(read);
+        match (copies.next().flatten(), copies.next().flatten()) {
+            (Some(one), Some(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 /// A generation to be begun.
 #[derive(Debug)]
 pub(super) struct NewGeneration<'a> {

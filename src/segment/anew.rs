@@ -26,15 +26,15 @@ pub struct Anew {
 }
 
 impl Segment {
-    /// Whether the file is what the manifest says, to the byte. Reads all of it, past the page cache where the disk
-    /// has a way to do that, and asks `go_on` before each MiB.
+    /// Whether the file is what the manifest says, to the byte. Reads all of it and asks `go_on` before each MiB: past
+    /// the page cache by its name, on a disk that has a way to do that; as reads see it, without one.
     ///
     /// # Errors
     /// What `go_on` answers. What the disk can't read isn't whole, nor is what has lost its name.
-    pub fn is_whole(&self, vfs: &dyn Vfs, go_on: &dyn Fn() -> Result<()>) -> Result<bool> {
-        let direct = match vfs.open(&self.file.path, Access::ReadDirect) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            direct => direct.ok(),
+    pub fn is_whole(&self, disk: Option<&dyn Vfs>, go_on: &dyn Fn() -> Result<()>) -> Result<bool> {
+        let direct = match disk.map(|disk| disk.open(&self.file.path, Access::ReadDirect)) {
+            Some(Err(error)) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            direct => direct.and_then(std::io::Result::ok),
         };
         let read_at = |buffer: &mut [u8], offset| match &direct {
             Some(file) => file.read_at(buffer, offset),

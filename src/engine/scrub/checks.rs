@@ -1,5 +1,7 @@
 //! What a round of the scrubber reads that isn't a segment: the log, and what is kept twice.
 
+use std::path::Path;
+
 use crate::engine::Engine;
 use crate::engine::scrub::{GoOn, PACE_BYTES, ScrubReport};
 use crate::error::{Damage, Error, Result};
@@ -7,29 +9,33 @@ use crate::journal::{Means, Outcome};
 use crate::snapshot::{LINEAGE_FILE, mend_lineage};
 
 impl Engine {
-    pub(super) fn scrub_the_rest(&self, go_on: GoOn<'_>) -> Result<ScrubReport> {
+    /// One part that can't be read keeps none of the others from it.
+    pub(super) fn scrub_the_rest(&self, go_on: GoOn<'_>) -> ScrubReport {
         let mut found = ScrubReport::default();
-        self.scrub_log(&mut found, go_on)?;
-        self.scrub_manifest(&mut found)?;
-        self.scrub_lineage(&mut found)?;
-        Ok(found)
+        let log = self.scrub_log(&mut found, go_on);
+        let manifest = self.scrub_manifest(&mut found);
+        let lineage = self.scrub_lineage(&mut found);
+        let failures = [log, manifest, lineage].into_iter().filter_map(Result::err);
+        found.failures = failures.map(|error| error.to_string()).collect();
+        found
     }
 
     /// Reads the records that the log has, as far as they are durable.
     fn scrub_log(&self, found: &mut ScrubReport, go_on: GoOn<'_>) -> Result<()> {
         let damage = match self.read_log(found, go_on) {
             Err(Error::Damaged(damage)) => damage,
+            Err(ref error @ Error::Io { ref path, .. }) => unreadable(path, error),
             // What was purged meanwhile is nobody's any more.
             Err(Error::Purged { .. }) => return Ok(()),
             read => return read,
         };
+        found.damage.extend(damage.iter().cloned());
         // What its records say is in memory.
         self.flush()?;
         for damage in &damage {
             self.note_copy_mended(Means::Memory, damage);
         }
         found.mended += 1;
-        found.damage.extend(damage);
         Ok(())
     }
 
@@ -53,26 +59,19 @@ impl Engine {
     /// Compares the manifest's copies, and publishes new ones if either isn't as it was written.
     fn scrub_manifest(&self, found: &mut ScrubReport) -> Result<()> {
         let mut manifest = self.manifest.lock();
-        let (vfs, dir) = (&*self.options.vfs, &self.options.path);
-        let damage = match crate::manifest::verify(vfs, dir) {
-            // Only memory has it then.
-            Err(Error::NotAStore { why, .. }) => {
-                vec![Damage::new(&dir.join("manifest"), 0, 0, why)]
-            }
-            damage => damage?,
-        };
+        let damage = manifest.check()?;
         if damage.is_empty() {
             return Ok(());
         }
+        found.damage.extend(damage.iter().cloned());
         manifest
             .renew()
             .inspect_err(|error| self.latch_if_final(error))?;
         drop(manifest);
         for damage in &damage {
-            self.note_copy_mended(Means::Copy, damage);
+            self.note_copy_mended(Means::Memory, damage);
         }
         found.mended += 1;
-        found.damage.extend(damage);
         Ok(())
     }
 
@@ -85,14 +84,20 @@ impl Engine {
                 found.mended += 1;
                 found.damage.push(damage);
             }
-            Err(Error::Damaged(damage)) => {
-                let lost = self.repair(Outcome::Lost, Means::None, LINEAGE_FILE);
-                self.note_repair(&lost.because("both copies are damaged"));
-                found.damage.extend(damage);
+            Err(Error::Damaged(damage)) => self.lose_lineage(found, damage),
+            Err(ref error @ (Error::Io { ref path, .. } | Error::ForeignFile { ref path, .. })) => {
+                self.lose_lineage(found, unreadable(path, error));
             }
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    fn lose_lineage(&self, found: &mut ScrubReport, damage: Vec<Damage>) {
+        let lost = self.repair(Outcome::Lost, Means::None, LINEAGE_FILE);
+        self.note_repair(&lost.because("both copies are damaged"));
+        found.damage.extend(damage);
+        found.lost += 1;
     }
 
     fn note_copy_mended(&self, means: Means, damage: &Damage) {
@@ -101,4 +106,8 @@ impl Engine {
         let repair = repair.at([(damage.offset, damage.bytes)].into_iter());
         self.note_repair(&repair.because(&damage.what));
     }
+}
+
+fn unreadable(path: &Path, error: &Error) -> Vec<Damage> {
+    vec![Damage::new(path, 0, 0, error.to_string())]
 }

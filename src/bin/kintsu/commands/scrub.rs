@@ -20,10 +20,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     let db = arguments.store.open_to_write(console, false)?;
     let report = db.scrub()?;
-    let left = db.statistics().damaged_segments as u64;
+    let left = db.statistics().damaged_segments as u64 + report.lost;
     db.close()?;
     tell(console, &report, left)?;
-    if left > 0 {
+    if left > 0 || !report.failures.is_empty() {
         return Err(Failure::Told(exit::DAMAGE));
     }
     Ok(())
@@ -32,10 +32,11 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
 fn tell(console: &mut Console, report: &ScrubReport, left: u64) -> Outcome {
     if console.json {
         return console.value(&json!({
-            "healthy": left == 0,
+            "healthy": left == 0 && report.failures.is_empty(),
+            "failures": report.failures,
             "damage": report.damage.iter().map(damage_json).collect::<Vec<_>>(),
             "mended": report.mended,
-            "damaged_segments": left,
+            "damaged_files": left,
             "bytes": report.bytes,
             "segments": report.segments,
             "records": report.records,
@@ -53,6 +54,12 @@ fn tell(console: &mut Console, report: &ScrubReport, left: u64) -> Outcome {
     for place in &report.damage {
         writeln!(console, "damaged: {place}")?;
     }
+    for failure in &report.failures {
+        writeln!(console, "not read, or not mended: {failure}")?;
+    }
+    if !report.failures.is_empty() {
+        return Ok(());
+    }
     match (report.damage.len(), left) {
         (0, _) => writeln!(console, "no damage"),
         (_, 0) => writeln!(
@@ -63,7 +70,7 @@ fn tell(console: &mut Console, report: &ScrubReport, left: u64) -> Outcome {
             console,
             "{} mended; {} can't be: what is lost of them is refused, all else is served",
             text::plural(report.mended, "file"),
-            text::plural(left, "segment"),
+            text::plural(left, "file"),
         ),
     }
 }
