@@ -17,6 +17,7 @@ use kintsu::{
     Db, Error, Job, Options, Parity, RepairMeans, RepairOutcome, Repository, RestorePoint,
 };
 
+use support::noise::{key, value};
 use support::store::{FOLDER, Machine, path};
 
 const KEYS: u64 = 600;
@@ -27,16 +28,6 @@ fn options(machine: &Machine) -> Options {
     options
         .write_buffer_bytes(1 << 20)
         .log_bytes_before_flush(8 << 20)
-}
-
-fn key(number: u64) -> String {
-    format!("key {number:06}")
-}
-
-/// Nothing that packs.
-fn value(number: u64) -> Vec<u8> {
-    let words = (1..11).map(|n| (number * 100 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    words.flat_map(u64::to_le_bytes).collect()
 }
 
 /// A store with all of its keys in segments.

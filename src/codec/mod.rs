@@ -6,4 +6,4 @@ mod varint;
 
 pub use checksum::{block_checksum, digest, header_checksum, payload_hash, seed};
 pub use reader::Reader;
-pub use varint::{put_varint, varint_bytes};
+pub use varint::{put_prefixed, put_varint, varint_bytes};

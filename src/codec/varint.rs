@@ -9,6 +9,12 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// Appends the length of `bytes` as a varint, and then them: what [`Reader::prefixed`](super::Reader::prefixed) reads.
+pub fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
 /// How many bytes [`put_varint`] takes for `value`: 1 to 10.
 #[must_use]
 pub fn varint_bytes(value: u64) -> usize {

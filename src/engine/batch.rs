@@ -19,7 +19,7 @@ mod operations;
 
 use std::collections::BTreeSet;
 
-use crate::codec::put_varint;
+use crate::codec::{put_prefixed, put_varint};
 use crate::error::{Error, Result};
 use crate::types::{BATCH_BYTES_MAX, BOUND_BYTES_MAX, KEY_BYTES_MAX, KeyspaceId, VALUE_BYTES_MAX};
 
@@ -60,11 +60,6 @@ pub(crate) struct Savepoint {
 
 /// The most that an operation takes beside its key and value, in bytes.
 const ROOM_BYTES: usize = 32;
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
 
 /// Writes that take effect together or not at all.
 ///
@@ -154,14 +149,14 @@ impl WriteBatch {
         out.reserve(key.len() + value.len() + ROOM_BYTES);
         put_varint(out, u64::from(keyspace.0));
         out.push(effect.kind());
-        put_bytes(out, key);
+        put_prefixed(out, key);
         match effect {
-            Effect::Put(value) | Effect::Merge(value) => put_bytes(out, value),
+            Effect::Put(value) | Effect::Merge(value) => put_prefixed(out, value),
             Effect::PutUntil(expiry, value) => {
                 put_varint(out, expiry.us());
-                put_bytes(out, value);
+                put_prefixed(out, value);
             }
-            Effect::DeleteTo(Some(to)) => put_bytes(out, to),
+            Effect::DeleteTo(Some(to)) => put_prefixed(out, to),
             Effect::Delete | Effect::DeleteTo(None) => {}
         }
         self.operations += 1;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::state::{Change, KeyspaceState, ManifestState};
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, put_prefixed, put_varint};
 use crate::types::{
     FileId, Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, Parity, SegmentMeta,
     SegmentNumber, StoreId, Term,
@@ -32,10 +32,10 @@ pub(super) fn put_state(out: &mut Vec<u8>, state: &ManifestState) {
     put_varint(out, u64::from(state.next_keyspace.0));
     put_varint(out, state.covered_time_us);
     put_varint(out, state.catalog_index.0);
-    put_bytes(out, &state.activity);
+    put_prefixed(out, &state.activity);
     put_varint(out, state.conflict_window.len() as u64);
     for piece in &state.conflict_window {
-        put_bytes(out, piece);
+        put_prefixed(out, piece);
     }
     put_varint(out, state.keyspaces.len() as u64);
     for (id, keyspace) in &state.keyspaces {
@@ -119,9 +119,9 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
         } => {
             out.push(KEYSPACE_CREATED);
             put_varint(out, u64::from(id.0));
-            put_bytes(out, name.as_bytes());
+            put_prefixed(out, name.as_bytes());
             put_varint(out, index.0);
-            put_bytes(out, options);
+            put_prefixed(out, options);
         }
         Change::KeyspaceDropped { id, index } => {
             out.push(KEYSPACE_DROPPED);
@@ -165,12 +165,12 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
         }
         Change::Activity(activity) => {
             out.push(ACTIVITY);
-            put_bytes(out, activity);
+            put_prefixed(out, activity);
         }
         Change::ConflictWindow { dropped, added } => {
             out.push(CONFLICT_WINDOW);
             put_varint(out, *dropped);
-            put_bytes(out, added);
+            put_prefixed(out, added);
         }
     }
 }
@@ -233,11 +233,11 @@ fn read_list<'a, T>(
 }
 
 fn put_keyspace(out: &mut Vec<u8>, keyspace: &KeyspaceState) {
-    put_bytes(out, keyspace.name.as_bytes());
+    put_prefixed(out, keyspace.name.as_bytes());
     put_varint(out, keyspace.created.0);
     put_varint(out, keyspace.covered.0);
     put_varint(out, keyspace.covered_term.0);
-    put_bytes(out, &keyspace.options);
+    put_prefixed(out, &keyspace.options);
     put_varint(out, keyspace.segments.len() as u64);
     for (level, meta) in keyspace.segments.values() {
         put_segment(out, *level, meta);
@@ -272,8 +272,8 @@ pub(crate) fn put_segment(out: &mut Vec<u8>, level: u8, meta: &SegmentMeta) {
     put_varint(out, meta.entries);
     put_varint(out, meta.deletes);
     put_varint(out, meta.range_deletes);
-    put_bytes(out, &meta.smallest_key);
-    put_bytes(out, &meta.largest_key);
+    put_prefixed(out, &meta.smallest_key);
+    put_prefixed(out, &meta.largest_key);
     out.push(meta.is_endless.into());
     put_varint(out, meta.smallest_index.0);
     put_varint(out, meta.largest_index.0);
@@ -333,11 +333,6 @@ fn read_log_file(reader: &mut Reader<'_>) -> Option<LogFileMeta> {
         previous_number: LogNumber(reader.varint()?),
         previous_end_lsn: Lsn(reader.varint()?),
     })
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 fn read_name(reader: &mut Reader<'_>) -> Option<String> {

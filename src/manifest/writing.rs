@@ -78,9 +78,7 @@ impl Active {
         self.end += frame.len();
         Ok(true)
     }
-}
 
-impl Active {
     /// Whether both copies say the same, as far as they were written. One that can't be read doesn't.
     pub(super) fn agrees(&self) -> bool {
         let read = |(_, file): &(PathBuf, Arc<dyn File>)| {

@@ -13,6 +13,7 @@ pub mod check;
 pub mod driver;
 pub mod feeds;
 pub mod model;
+pub mod noise;
 pub mod store;
 pub mod workload;
 

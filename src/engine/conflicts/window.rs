@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, put_prefixed, put_varint};
 use crate::engine::conflicts::{ReadSet, Touch, WindowPiece, touches, written_since};
 use crate::engine::queue::Request;
 use crate::error::{Error, Result};
@@ -328,15 +328,10 @@ fn put_touch(out: &mut Vec<u8>, touch: Touch<'_>) {
     };
     out.push(tag);
     put_varint(out, u64::from(keyspace.0));
-    put_bytes(out, key);
+    put_prefixed(out, key);
     if let Some(to) = to {
-        put_bytes(out, to);
+        put_prefixed(out, to);
     }
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 fn read_touch<'a>(reader: &mut Reader<'a>) -> Option<Touch<'a>> {

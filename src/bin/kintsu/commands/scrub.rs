@@ -62,10 +62,7 @@ fn tell(console: &mut Console, report: &ScrubReport, left: u64) -> Outcome {
     }
     match (report.damage.len(), left) {
         (0, _) => writeln!(console, "no damage"),
-        (_, 0) => writeln!(
-            console,
-            "all of it mended; `kintsu repairs` has it in writing"
-        ),
+        (_, 0) => writeln!(console, "all of it mended"),
         (_, left) => writeln!(
             console,
             "{} mended; {} can't be: what is lost of them is refused, all else is served",
