@@ -30,9 +30,9 @@ pub use api::{
 pub use bytes::Bytes;
 pub use engine::{
     Activity, Backup, BackupEra, BackupReport, DEFAULT_KEYSPACE, FeedChange, FeedKeyspace,
-    FeedRecord, Job, KeyspaceStatistics, Latencies, PruneReport, RecoveryReport, RepositoryReport,
-    RestorePoint, RestoreReport, ScrubReport, ScrubStatus, Skipped, SnapshotReport, Statistics,
-    VerifyProgress, VerifyReport, WriteBatch, repairs, verify,
+    FeedRecord, Job, KeyspaceStatistics, Latencies, LostRange, PruneReport, RecoveryReport,
+    RepositoryReport, RestorePoint, RestoreReport, ScrubReport, ScrubStatus, Skipped,
+    SnapshotReport, Statistics, VerifyProgress, VerifyReport, WriteBatch, repairs, verify,
 };
 pub use error::{Damage, Error, Reaction, Result};
 pub use journal::{Means as RepairMeans, Outcome as RepairOutcome, Repair, Repairs};
@@ -65,5 +65,5 @@ pub mod inspect {
         Inspected as InspectedSegment, InspectedContent as SegmentContent, SegmentFooter,
         SegmentIdentity, SegmentProperties, inspect as segment,
     };
-    pub use crate::types::SegmentMeta;
+    pub use crate::types::{Fence, SegmentMeta};
 }

@@ -8,9 +8,7 @@ use bytes::Bytes;
 
 use crate::api::bounds::KeyRange;
 use crate::api::{Range, ReadView, Subscription};
-use crate::engine::{
-    Effect, Engine, RecoveryReport, Repairs, Request, ScrubReport, Statistics, WriteBatch, repairs,
-};
+use crate::engine::{Effect, Engine, RecoveryReport, Request, Statistics, WriteBatch};
 use crate::error::Result;
 use crate::options::Options;
 use crate::types::{Durability, Index};
@@ -95,7 +93,7 @@ impl Shared {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Db {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Options {
@@ -351,56 +349,6 @@ impl Db {
         let engine = &self.shared.engine;
         let default = engine.keyspaces.load().default.clone();
         engine.compact_range(&default, &lower, upper.as_deref())
-    }
-
-    /// Writes anew every segment that reads have found damaged and could put together again from its parity.
-    /// Returns how many were. It need not be asked: unless the jobs are stepped by hand, a thread does it as
-    /// soon as a read has met the damage.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = kintsu::Db::open(folder.path())?;
-    /// db.put("key", "value")?;
-    /// assert_eq!(db.mend()?, 0);
-    /// assert_eq!(db.statistics().damaged_segments, 0);
-    /// # Ok::<(), kintsu::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Damaged`](crate::Error::Damaged) if more of a segment is lost than its parity makes up for;
-    /// what the disk answers. The segment is then read as before. `Poisoned`, `ReadOnly`, `Closed`.
-    pub fn mend(&self) -> Result<u64> {
-        self.shared.engine.mend()
-    }
-
-    /// Reads the store now, its segments past the page cache where the disk has a way to do that, and mends what can
-    /// be mended. It need not be called: unless the jobs are stepped by hand, a thread does the same little by little
-    /// ([`Options::scrub_every`](crate::Options::scrub_every)).
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = kintsu::Db::open(folder.path())?;
-    /// db.put("key", "value")?;
-    /// let report = db.scrub()?;
-    /// assert_eq!((report.records, report.damage.len()), (1, 0));
-    /// assert!(db.repairs()?.repairs.is_empty());
-    /// # Ok::<(), kintsu::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// What the disk answers. Damage is no error here, also where it can't be mended: it is in the report and in
-    /// [`Db::repairs`]. `Poisoned`, `ReadOnly`, `Closed`.
-    pub fn scrub(&self) -> Result<ScrubReport> {
-        self.shared.engine.scrub_all()
-    }
-
-    /// What was found damaged so far, and what became of it, oldest first: the last MiB or two of the journal in the
-    /// store's folder.
-    ///
-    /// # Errors
-    /// What the disk answers. Lines that aren't as they were written are counted, and no error.
-    pub fn repairs(&self) -> Result<Repairs> {
-        repairs(&self.shared.engine.options)
     }
 
     /// Flushes, ends the log with its end marker and lets the store go. All clones are closed too;

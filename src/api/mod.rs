@@ -10,6 +10,7 @@ mod follower;
 pub(crate) mod fuzz;
 mod keyspace;
 mod keyspaces;
+mod mending;
 mod range;
 mod salvage;
 mod subscription;

@@ -14,13 +14,15 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::engine::jobs::RETRY_AFTER;
 use crate::engine::tree::Tree;
+use crate::engine::views::Boundaries;
 use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::options::Background;
 use crate::segment::Segment;
-use crate::types::{Index, KeyspaceId, SegmentMeta, SegmentNumber};
+use crate::types::{Index, KeyspaceId, RangeDeletes, SegmentMeta, SegmentNumber};
 
-use self::task::{Task, is_read_whole};
+pub(crate) use self::task::Task;
+use self::task::is_read_whole;
 
 /// What those who compact know of one another.
 #[derive(Debug, Default)]
@@ -45,9 +47,15 @@ struct Failed {
 }
 
 /// A task at work, released when dropped, whatever becomes of it.
-struct Claimed<'a> {
+pub(crate) struct Claimed<'a> {
     engine: &'a Engine,
     task: Arc<Task>,
+}
+
+impl Claimed<'_> {
+    pub(crate) fn tree(&self) -> &Arc<Tree> {
+        &self.task.tree
+    }
 }
 
 impl Drop for Claimed<'_> {
@@ -55,6 +63,10 @@ impl Drop for Claimed<'_> {
         self.engine.compactions.lock().release(&self.task);
     }
 }
+
+/// Times that a compaction fails before what it can't read, though no checksum says that it is wrong, is taken to
+/// be lost; and before one that meets damage of which nothing can be found is given up.
+const FAILURES_MAX: u32 = 3;
 
 /// A keyspace whose compactions go on failing is tried again after 1, 2, 4, … seconds, at most so many.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(32);
@@ -67,12 +79,12 @@ impl Compactions {
     }
 
     fn note_failure(&mut self, tree: &Tree, error: &Error, now: Duration) {
-        if matches!(error, Error::Damaged(_)) {
+        let times = self.times_failed(tree);
+        if matches!(error, Error::Damaged(_)) && times >= FAILURES_MAX {
             self.failed.remove(&tree.id);
             self.stuck.insert(tree.id);
             return;
         }
-        let times = self.failed.get(&tree.id).map_or(0, |failed| failed.times);
         let pause = RETRY_AFTER.saturating_mul(1 << times.min(16));
         let failed = Failed {
             times: times.saturating_add(1),
@@ -80,6 +92,11 @@ impl Compactions {
             error: error.clone(),
         };
         self.failed.insert(tree.id, failed);
+    }
+
+    /// How often in a row compactions of a tree have failed.
+    fn times_failed(&self, tree: &Tree) -> u32 {
+        self.failed.get(&tree.id).map_or(0, |failed| failed.times)
     }
 
     fn claim(&mut self, task: Task) -> Option<Arc<Task>> {
@@ -102,9 +119,14 @@ impl Compactions {
 }
 
 impl Engine {
+    /// Takes hold of a task, if none at work is in its way.
+    pub(crate) fn claim(&self, task: Task) -> Option<Claimed<'_>> {
+        let task = self.compactions.lock().claim(task)?;
+        Some(Claimed { engine: self, task })
+    }
+
     /// Runs one compaction, if a tree needs one. `false` if none does. After a failure its tree is left
-    /// alone for a while, or, if the caller steps the jobs, until nothing else is to be done; one that is
-    /// damaged isn't tried again before the store is reopened.
+    /// alone for a while, or, if the caller steps the jobs, until nothing else is to be done.
     pub(crate) fn step_compaction(&self) -> Result<bool> {
         if self.options.read_only {
             return Ok(false);
@@ -139,7 +161,16 @@ impl Engine {
     fn run_task(&self, task: Arc<Task>) -> Result<()> {
         let claimed = Claimed { engine: self, task };
         let task = &claimed.task;
-        let outcome = self.check_not_latched().and_then(|()| self.compact(task));
+        let compacted = || {
+            self.check_not_latched()?;
+            // Nothing is put where they were before they are out of the way.
+            self.fence_broken(&task.tree)?;
+            self.compact(task)
+        };
+        let outcome = compacted().or_else(|error| {
+            let times = self.compactions.lock().times_failed(&task.tree);
+            self.fence_inputs(task, error, times + 1 < FAILURES_MAX)
+        });
         if let Err(error) = &outcome {
             self.latch_if_final(error);
         }
@@ -218,7 +249,18 @@ impl Engine {
             let numbers = whole.map(|meta| meta.number);
             self.compactions.lock().settled.extend(numbers);
         }
-        self.publish_compaction(task, opened)
+        self.publish_compaction(task, opened)?;
+        self.forget_fences(task, &boundaries)
+    }
+
+    /// What was lost of a range that everybody knows to be deleted since matters no more.
+    fn forget_fences(&self, task: &Task, boundaries: &Boundaries) -> Result<()> {
+        let has_none = task.tree.with(|state| state.fences.is_empty());
+        let Some(lowest) = boundaries.indexes.first().filter(|_| !has_none) else {
+            return Ok(());
+        };
+        let ranges = RangeDeletes::new(task.inputs().flat_map(|s| s.range_deletes().all()));
+        self.change_fences(&task.tree, &|fences| fences.outliving(&ranges, *lowest))
     }
 
     /// Puts a task's segments a level deeper as they are.

@@ -326,7 +326,9 @@ impl Engine {
         tree: &Tree,
         segments: &[Arc<Segment>],
     ) -> usize {
-        if compactions.is_busy(tree) {
+        // Nor is anything put beside a segment that can't be opened and isn't out of the way.
+        let has_broken = tree.with(|state| !state.broken.is_empty());
+        if has_broken || compactions.is_busy(tree) {
             return 0;
         }
         let state = tree.load();

@@ -81,6 +81,13 @@ impl Hiding {
         self.around(key).newest
     }
 
+    /// The newest deletion of a range with `key` in it that the reader sees, and the first key from which on
+    /// that may be another one.
+    pub(crate) fn stretch(&mut self, key: &[u8]) -> (Option<Version>, Option<Vec<u8>>) {
+        let known = self.around(key);
+        (known.newest, known.to.clone())
+    }
+
     fn around(&mut self, key: &[u8]) -> &Known {
         let known = self.known.take().filter(|known| known.covers(key));
         let known = known.unwrap_or_else(|| look(&self.runs, key, self.at).into());

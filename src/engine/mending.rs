@@ -84,9 +84,12 @@ impl Engine {
         let anew = match segment.write_anew(vfs, dir, &go_on) {
             Err(error @ Error::Damaged(_)) => {
                 tracing::error!(%error, "a damaged segment can't be mended whole");
+                mendings.give_up(number);
+                if self.fence_segment(number, mending.file_id)? {
+                    return Ok(true);
+                }
                 let lost = self.repair(Outcome::Lost, Means::None, &file_name(number));
                 self.note_repair(&lost.because(&error.to_string()));
-                mendings.give_up(number);
                 return Err(error);
             }
             anew => anew?,
@@ -136,7 +139,7 @@ impl Engine {
         if self.find_segment(meta.number, meta.file_id).is_none() {
             return Ok(false);
         }
-        self.set_aside(&path);
+        self.set_aside(&path, QUARANTINED_MAX);
         let renamed = self.options.vfs.rename(&anew.path, &path);
         renamed.map_err(|error| Error::io("rename", &anew.path, error))?;
         self.sync_folder()
@@ -150,19 +153,33 @@ impl Engine {
     }
 
     /// Keeps the damaged file under a second name, if there can be one: it is evidence, and no part of the
-    /// store.
-    fn set_aside(&self, path: &Path) {
+    /// store. Unless there are so many already.
+    pub(super) fn set_aside(&self, path: &Path, copies_max: u64) -> bool {
         let folder = self.options.path.join(QUARANTINE);
-        if let Err(error) = self.link_into(&folder, path) {
+        let kept = self.link_into(&folder, path, copies_max);
+        if let Err(error) = &kept {
+            tracing::warn!(%error, "the damaged file couldn't be kept");
+        }
+        kept.is_ok()
+    }
+
+    /// Takes a damaged file that no longer belongs to the store out of its folder, where it could not be given a
+    /// second name.
+    pub(super) fn move_aside(&self, path: &Path) {
+        let folder = self.options.path.join(QUARANTINE);
+        let name = path.file_name().unwrap_or_default();
+        let moved = self.options.vfs.create_dir_all(&folder);
+        let moved = moved.and_then(|()| self.options.vfs.rename(path, &folder.join(name)));
+        if let Err(error) = moved {
             tracing::warn!(%error, "the damaged file couldn't be kept");
         }
     }
 
-    fn link_into(&self, folder: &Path, path: &Path) -> std::io::Result<()> {
+    fn link_into(&self, folder: &Path, path: &Path, copies_max: u64) -> std::io::Result<()> {
         let vfs = &*self.options.vfs;
         vfs.create_dir_all(folder)?;
         let name = path.file_name().unwrap_or_default();
-        for number in 1..=QUARANTINED_MAX {
+        for number in 1..=copies_max {
             let mut name = name.to_owned();
             name.push(format!(".{number}"));
             match vfs.link(path, &folder.join(name)) {

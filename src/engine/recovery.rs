@@ -15,6 +15,8 @@ use crate::engine::catalog::{decode_options, encode_options};
 use crate::engine::commit::CommitState;
 use crate::engine::compaction::Compactions;
 use crate::engine::feed::Feed;
+use crate::engine::fences::Broken;
+use crate::engine::fencing::in_force;
 use crate::engine::folder::{prepare_folder, survey};
 use crate::engine::metrics::{Activity, Metrics};
 use crate::engine::pressure::Pressure;
@@ -50,7 +52,8 @@ pub struct RecoveryReport {
     /// Bytes of a write that was never acknowledged as durable, dropped from the tail of the log and
     /// of the manifest.
     pub torn_bytes: u64,
-    /// Damage that could be healed or that touches nothing the store still needs.
+    /// Damage that could be healed, that touches nothing the store still needs, or that is fenced (see
+    /// [`Db::lost_ranges`](crate::Db::lost_ranges)).
     pub damage: Vec<Damage>,
     /// Files in the folder that aren't Kintsu's; they were left alone.
     pub foreign_files: Vec<String>,
@@ -254,6 +257,7 @@ fn create(options: &Options) -> Result<()> {
         covered_term: Term(0),
         options: encode_options(&options.default_keyspace),
         segments: Default::default(),
+        fences: Vec::new(),
     };
     let state = ManifestState {
         store_id: StoreId(options.entropy.next_u128()),
@@ -310,25 +314,35 @@ fn open_trees(
 ) -> Result<Keyspaces> {
     let mut default = None;
     let mut others = Vec::new();
-    let mut damage = Vec::new();
     for (id, keyspace) in &state.keyspaces {
         let tree = open_tree(options, *id, keyspace)?;
-        let mut opened = Vec::new();
+        let (mut opened, mut broken) = (Vec::new(), Vec::new());
+        let mut is_broken = |meta: &SegmentMeta, found: &[Damage]| {
+            let what = found.first().map_or("", |one| &one.what).to_owned();
+            let (meta, fence) = (meta.clone(), Segment::fence_around(meta, what));
+            broken.push(Arc::new(Broken { meta, fence }));
+        };
         for (level, meta) in keyspace.segments.values() {
             let (vfs, cache) = (options.vfs.clone(), cache.clone());
             match Segment::open(vfs, &options.path, state.store_id, meta, cache) {
                 Ok(segment) if segment.keyspace() != *id => {
                     let path = options.path.join(crate::segment::file_name(meta.number));
                     let what = format!("it belongs to keyspace {}, not {id}", segment.keyspace());
-                    damage.push(Damage::new(&path, 0, meta.bytes, what));
+                    let found = Damage::new(&path, 0, meta.bytes, what);
+                    is_broken(meta, std::slice::from_ref(&found));
+                    report.damage.push(found);
                 }
                 Ok(segment) => opened.push((usize::from(*level), Arc::new(segment))),
-                Err(Error::Damaged(found)) => damage.extend(found),
+                Err(Error::Damaged(found)) => {
+                    is_broken(meta, &found);
+                    report.damage.extend(found);
+                }
                 Err(error @ (Error::Io { .. } | Error::ForeignFile { .. }))
                     if options.tolerate_damage =>
                 {
                     let path = options.path.join(crate::segment::file_name(meta.number));
-                    damage.push(Damage::new(&path, 0, meta.bytes, error.to_string()));
+                    let found = Damage::new(&path, 0, meta.bytes, error.to_string());
+                    report.damage.push(found);
                 }
                 Err(error) => return Err(error),
             }
@@ -337,18 +351,14 @@ fn open_trees(
             opened
                 .into_iter()
                 .for_each(|(level, segment)| tables.add_segment(level, segment));
+            tables.fences = in_force(&options.path, keyspace.fences.clone(), &broken);
+            tables.broken = broken;
         });
         if *id == KeyspaceId::DEFAULT {
             default = Some(tree)
         } else {
             others.push(Arc::new(tree))
         }
-    }
-    if !damage.is_empty() {
-        if !options.tolerate_damage {
-            return Err(Error::Damaged(damage));
-        }
-        report.damage.extend(damage);
     }
     let default = default.ok_or_else(|| {
         let what = "the manifest has no default keyspace";

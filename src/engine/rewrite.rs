@@ -5,11 +5,15 @@
 //! of one stripe apart, so of each key the newest one in a stripe is needed and, below a merge, what it
 //! is merged with. What is newer than every boundary can become one yet: there each record is a stripe
 //! of its own.
+//!
+//! Where versions are lost (the keys of a fence), it isn't known what is below anything: merges stay as they are, and
+//! deletions stay, since they tell that what is lost doesn't matter.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::engine::fences::Fences;
 use crate::engine::views::Boundaries;
 use crate::error::Result;
 use crate::operator::{self, MergeOperator};
@@ -53,7 +57,10 @@ pub(crate) struct Rewrite {
     needed: Vec<Steps>,
     operator: Option<Arc<dyn MergeOperator>>,
     value_bytes_max: usize,
+    fences: Fences,
     key: Vec<u8>,
+    /// Whether that is fenced.
+    is_fenced: bool,
     /// The stripe of the version of `key` seen last.
     last: Option<Stripe>,
     /// Whether the rest of that stripe is hidden by what was seen of it.
@@ -75,11 +82,23 @@ impl Rewrite {
             ranges,
             operator,
             value_bytes_max: VALUE_BYTES_MAX,
+            fences: Fences::default(),
             key: Vec::new(),
+            is_fenced: false,
             last: None,
             hidden: false,
             chain: Chain::default(),
         }
+    }
+
+    /// The same where versions are lost of the keys in `fences`; `meets_some` says whether any of them is among those
+    /// that are read.
+    pub(crate) fn beside(mut self, fences: Fences, meets_some: bool) -> Self {
+        if meets_some {
+            self.needed = needed(&self.boundaries, false, &self.ranges);
+            self.fences = fences;
+        }
+        self
     }
 
     /// Takes the next entry, and hands on what of it, or of those before it, must be written.
@@ -96,6 +115,8 @@ impl Rewrite {
             self.finish(write)?;
             self.key.clear();
             self.key.extend_from_slice(entry.key);
+            self.is_fenced =
+                !self.fences.is_empty() && self.fences.over(entry.key).next().is_some();
         } else if self.last != Some(stripe) {
             self.end_chain(Below::Unknown, write)?;
             self.hidden = false;
@@ -111,7 +132,9 @@ impl Rewrite {
         let is_expired = entry.kind == EntryKind::Expiring
             && expires_us(entry.value).is_some_and(|us| us <= self.boundaries.time_us);
         match entry.kind {
-            EntryKind::Merge if self.operator.is_some() => return self.push(entry, write),
+            EntryKind::Merge if self.operator.is_some() && !self.is_fenced => {
+                return self.push(entry, write);
+            }
             EntryKind::Merge => return write(*entry),
             _ => self.hidden = true,
         }
@@ -127,7 +150,7 @@ impl Rewrite {
             }
         }
         if is_expired || entry.kind == EntryKind::Delete {
-            if self.bottom && stripe == Stripe::Below(0) {
+            if self.bottom && !self.is_fenced && stripe == Stripe::Below(0) {
                 return Ok(());
             }
             let (kind, value) = (EntryKind::Delete, &[][..]);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::engine::fences::Fenced;
 use crate::engine::hiding::Hiding;
 use crate::engine::merge::{Direction, Merge};
 use crate::engine::tree::{Tree, TreeState};
 use crate::engine::values::Values;
 use crate::engine::views::{HeldPoint, ReadPoint};
 use crate::error::{Error, Result};
-use crate::types::{EntryKind, Version};
+use crate::types::{EntryKind, Index, Version};
 
 /// Keys hidden by one range deletion, one behind the other, from which on it is skipped as a whole.
 const SKIP_KEYS_MIN: u32 = 16;
@@ -28,6 +29,11 @@ pub(crate) struct Scan {
     at: ReadPoint,
     /// What hides keys of the range.
     hiding: Hiding,
+    /// What of the range may be lost.
+    fenced: Option<Fenced>,
+    /// If it is a single key that is asked for: what these records and all before them wrote may not be all there
+    /// is.
+    floor: Option<Index>,
     lower: Vec<u8>,
     upper: Option<Vec<u8>>,
     front: Option<Merge>,
@@ -57,13 +63,17 @@ impl Scan {
         let changes = tree.changes();
         let state = tree.load();
         let at = at();
-        let hiding = Hiding::new(&state, &lower, upper.as_deref(), at.version());
+        let mut hiding = Hiding::new(&state, &lower, upper.as_deref(), at.version());
+        let fences = &state.fences;
+        let fenced = fences.in_the_way(&lower, upper.as_deref(), at.version(), &mut hiding);
         Self {
             tree: tree.clone(),
             state,
             changes,
             at,
             hiding,
+            fenced,
+            floor: None,
             lower,
             upper,
             front,
@@ -74,6 +84,17 @@ impl Scan {
             hidden: 0,
             held,
         }
+    }
+
+    /// A walk over one key, to be made from the front. Of a key that is fenced it gives what is newer than all that
+    /// is lost, if that is the whole value.
+    pub(crate) fn of_key(tree: &Arc<Tree>, at: impl FnOnce() -> ReadPoint, key: &[u8]) -> Self {
+        let upper = [key, &[0]].concat();
+        let mut scan = Self::new(tree, at, None, key.to_vec(), Some(upper));
+        let seen = scan.state.fences.over(key);
+        let seen = seen.filter(|fence| fence.oldest <= scan.at.index);
+        scan.floor = seen.map(|fence| fence.newest).max();
+        scan
     }
 
     /// The next key from the front.
@@ -118,8 +139,12 @@ impl Scan {
         if self.tree.is_dropped() {
             return;
         }
-        let upper = self.upper.as_deref();
-        self.hiding = Hiding::new(&state, &self.lower, upper, self.at.version());
+        let (upper, at) = (self.upper.as_deref(), self.at.version());
+        self.hiding = Hiding::new(&state, &self.lower, upper, at);
+        // What was given out already, was there.
+        let behind = self.front_key.as_ref().map(|key| [key, &[0][..]].concat());
+        let lower = behind.as_ref().unwrap_or(&self.lower);
+        self.fenced = state.fences.in_the_way(lower, upper, at, &mut self.hiding);
         self.state = state;
         (self.front, self.back) = (None, None);
         self.hidden = 0;
@@ -144,16 +169,17 @@ impl Scan {
             if let Some(error) = self.met.take() {
                 return Err(error);
             }
-            let Some(entry) = merge.entry() else {
+            let upper = self.upper.as_deref();
+            let entry = merge.entry();
+            let entry = entry.filter(|entry| upper.is_none_or(|upper| entry.key < upper));
+            if let Some(fenced) = &self.fenced
+                && fenced.is_met_by(entry.as_ref(), self.floor)
+            {
+                return Err(fenced.first.clone());
+            }
+            let Some(entry) = entry else {
                 return Ok(None);
             };
-            if self
-                .upper
-                .as_deref()
-                .is_some_and(|upper| entry.key >= upper)
-            {
-                return Ok(None);
-            }
             let shadowed = self.front_key.as_deref() == Some(entry.key);
             if shadowed || !self.at.sees(&entry) {
                 merge.advance()?;
@@ -174,11 +200,17 @@ impl Scan {
             }
             self.hidden = 0;
             if entry.kind == EntryKind::Merge {
-                return merged(merge, &self.tree.values, key, self.at, deleted).map(Some);
+                let chain = Chain::of(merge, &self.tree.values, key, self.at, deleted)?;
+                if let Some(fenced) = &self.fenced
+                    && self.floor >= chain.end
+                {
+                    return Err(fenced.first.clone());
+                }
+                return chain.value(&self.tree.values, key).map(Some);
             }
             let value = self.tree.values.plain(&entry, || merge.value(), self.at);
             let advanced = merge.advance();
-            if value.is_some() {
+            if value.is_some() || self.floor.is_some() {
                 self.met = advanced.err();
                 return Ok(value);
             }
@@ -202,16 +234,18 @@ impl Scan {
             return Ok(None);
         };
         loop {
-            let Some(entry) = merge.entry() else {
+            let front = self.front_key.as_deref();
+            let is_left =
+                |key: &[u8]| key >= self.lower.as_slice() && front.is_none_or(|front| key > front);
+            let entry = merge.entry().filter(|entry| is_left(entry.key));
+            if let Some(fenced) = &self.fenced
+                && entry.is_none_or(|entry| fenced.to.as_deref().is_none_or(|to| entry.key < to))
+            {
+                return Err(fenced.last.clone());
+            }
+            let Some(entry) = entry else {
                 return Ok(None);
             };
-            let passed = self
-                .front_key
-                .as_deref()
-                .is_some_and(|front| entry.key <= front);
-            if passed || entry.key < self.lower.as_slice() {
-                return Ok(None);
-            }
             let upper = self.upper.get_or_insert_default();
             upper.clear();
             upper.extend_from_slice(entry.key);
@@ -249,28 +283,46 @@ impl Scan {
     }
 }
 
-/// The value of `key`, whose newest visible entry, at the merge's place, is a merge. Leaves the merge at the
-/// first entry that isn't needed.
-fn merged(
-    merge: &mut Merge,
-    values: &Values,
-    key: &[u8],
-    at: ReadPoint,
-    deleted: Option<Version>,
-) -> Result<Bytes> {
-    let mut operands = Vec::new();
-    let mut below = None;
-    while let Some(entry) = merge.entry().filter(|entry| entry.key == key) {
-        if deleted.is_some_and(|deleted| deleted > entry.version) {
-            break;
+/// What the versions of a key come to, of which the newest visible one is a merge.
+struct Chain {
+    /// Newest first.
+    operands: Vec<Bytes>,
+    below: Option<Bytes>,
+    /// The record that ends it: nothing older matters. `None` if there is none.
+    end: Option<Index>,
+}
+
+impl Chain {
+    /// The chain at the merge's place. Leaves the merge at the first entry that isn't needed.
+    fn of(
+        merge: &mut Merge,
+        values: &Values,
+        key: &[u8],
+        at: ReadPoint,
+        deleted: Option<Version>,
+    ) -> Result<Self> {
+        let mut chain = Self {
+            operands: Vec::new(),
+            below: None,
+            end: deleted.map(|deleted| deleted.index),
+        };
+        while let Some(entry) = merge.entry().filter(|entry| entry.key == key) {
+            if deleted.is_some_and(|deleted| deleted > entry.version) {
+                break;
+            }
+            if entry.kind != EntryKind::Merge {
+                chain.end = Some(entry.version.index);
+                chain.below = values.plain(&entry, || merge.value(), at);
+                break;
+            }
+            chain.operands.push(merge.value());
+            merge.advance()?;
         }
-        if entry.kind != EntryKind::Merge {
-            below = values.plain(&entry, || merge.value(), at);
-            break;
-        }
-        operands.push(merge.value());
-        merge.advance()?;
+        Ok(chain)
     }
-    operands.reverse();
-    values.merged(key, below, &operands)
+
+    fn value(mut self, values: &Values, key: &[u8]) -> Result<Bytes> {
+        self.operands.reverse();
+        values.merged(key, self.below, &self.operands)
+    }
 }

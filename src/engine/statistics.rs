@@ -113,6 +113,8 @@ pub struct KeyspaceStatistics {
     pub segment_entries: u64,
     /// Range deletions in segments, cut where a segment ends.
     pub range_deletes: u64,
+    /// Ranges of keys of which something is lost; see `Db::lost_ranges`.
+    pub lost_ranges: usize,
     /// Tables that a read may have to look at: memtables, runs of level 0, levels. What filters and bounds
     /// leave of them is less.
     pub read_amplification: usize,
@@ -211,6 +213,7 @@ fn of_tree(tree: &Arc<super::Tree>) -> KeyspaceStatistics {
             .map(|(_, segment)| segment.meta().entries)
             .sum(),
         range_deletes: state.segments().map(|(_, s)| s.meta().range_deletes).sum(),
+        lost_ranges: state.fences.all().len(),
         read_amplification: 1
             + state.frozen.len()
             + state.level0_runs()

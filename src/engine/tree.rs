@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::engine::fences::{Broken, Fences};
 use crate::engine::values::Values;
 use crate::error::{Error, Result};
 use crate::memtable::Memtable;
@@ -63,6 +64,10 @@ pub(crate) struct TreeState {
     pub(crate) frozen: Vec<Frozen>,
     /// `levels[0]` newest first, its segments may overlap; the others sorted by key and disjoint.
     pub(crate) levels: Vec<Vec<Arc<Segment>>>,
+    /// What of it is lost.
+    pub(crate) fences: Fences,
+    /// Segments that couldn't be opened; `fences` has theirs.
+    pub(crate) broken: Vec<Arc<Broken>>,
 }
 
 impl Tree {
@@ -78,6 +83,8 @@ impl Tree {
             active: Arc::new(Memtable::new()),
             frozen: Vec::new(),
             levels: vec![Vec::new(); LEVELS_MAX],
+            fences: Fences::default(),
+            broken: Vec::new(),
         };
         let state = ArcSwap::from_pointee(state);
         let (changing, dropped) = (Mutex::new(()), AtomicBool::new(false));
@@ -142,10 +149,24 @@ impl Tree {
 
 impl TreeState {
     /// The newest version of `key` that a reader at `at` may see; `None` also if a range deletion is newer.
+    ///
+    /// # Errors
+    /// What the disk answers, or damage: also if something newer may be lost.
     pub(crate) fn get(&self, key: &[u8], at: Version) -> Result<Option<Found>> {
+        let (found, deleted) = self.newest(key, at)?;
+        if !self.fences.is_empty() {
+            let known = found.as_ref().map(|found| found.version).max(deleted);
+            self.fences.check(key, known, at)?;
+        }
+        Ok(found.filter(|found| deleted.is_none_or(|deleted| deleted < found.version)))
+    }
+
+    /// What the first table that knows of `key` has: its newest version, and the newest deletion of a range with
+    /// it.
+    fn newest(&self, key: &[u8], at: Version) -> Result<(Option<Found>, Option<Version>)> {
         let (found, deleted) = (self.active.find(key, at), self.active.deleted(key, at));
         if found.is_some() || deleted.is_some() {
-            return Ok(unless_deleted(found, deleted));
+            return Ok((found, deleted));
         }
         for frozen in &self.frozen {
             let (found, deleted) = match frozen {
@@ -156,11 +177,11 @@ impl TreeState {
                 },
             };
             if found.is_some() || deleted.is_some() {
-                return Ok(unless_deleted(found, deleted));
+                return Ok((found, deleted));
             }
         }
         let Some((level0, levels)) = self.levels.split_first() else {
-            return Ok(None);
+            return Ok((None, None));
         };
         let level0 = level0.iter().filter(|segment| segment.meta().spans(key));
         let deeper = levels.iter().flat_map(|level| around(level, key));
@@ -170,10 +191,10 @@ impl TreeState {
                 segment.range_deletes().newest(key, at),
             );
             if found.is_some() || deleted.is_some() {
-                return Ok(unless_deleted(found, deleted));
+                return Ok((found, deleted));
             }
         }
-        Ok(None)
+        Ok((None, None))
     }
 
     /// The memtables, newest first.
@@ -259,9 +280,4 @@ fn around<'a>(level: &'a [Arc<Segment>], key: &[u8]) -> impl Iterator<Item = &'a
     let from = level.get(place..).unwrap_or_default();
     let count = from.iter().take_while(|s| s.meta().spans(key)).count();
     from.iter().take(count)
-}
-
-/// What was found in a table, if no range deletion in that table is newer.
-fn unless_deleted(found: Option<Found>, deleted: Option<Version>) -> Option<Found> {
-    found.filter(|found| deleted.is_none_or(|deleted| deleted < found.version))
 }

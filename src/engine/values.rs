@@ -121,8 +121,7 @@ impl Tree {
         key: &[u8],
         point: impl Fn() -> ReadPoint,
     ) -> Result<Option<Bytes>> {
-        let upper = [key, &[0]].concat();
-        let mut scan = Scan::new(self, point, None, key.to_vec(), Some(upper));
+        let mut scan = Scan::of_key(self, point, key);
         Ok(scan.next_front()?.map(|(_, value)| value))
     }
 }

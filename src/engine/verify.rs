@@ -61,6 +61,11 @@ pub fn verify(options: Options, mut progress: impl FnMut(VerifyProgress)) -> Res
         Err(Error::Damaged(damage)) => report.damage.extend(damage),
         lineage => drop(lineage?),
     }
+    // Those around segments that can't be opened are there already.
+    let is_new = |damage: &Damage| report.damage.iter().all(|known| known.path != damage.path);
+    let lost = engine.lost_ranges().into_iter().map(|lost| lost.damage);
+    let lost: Vec<_> = lost.filter(is_new).collect();
+    report.damage.extend(lost);
     let keyspaces = engine.keyspaces.load_full();
     let mut segments = Vec::new();
     for tree in keyspaces.trees() {

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::state::{Change, KeyspaceState, ManifestState};
 use crate::codec::{Reader, put_prefixed, put_varint};
 use crate::types::{
-    FileId, Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, Parity, SegmentMeta,
+    Fence, FileId, Index, KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, Parity, SegmentMeta,
     SegmentNumber, StoreId, Term,
 };
 
@@ -20,6 +22,7 @@ const NEXT_SEGMENT: u8 = 6;
 const COVERED_TIME: u8 = 7;
 const ACTIVITY: u8 = 8;
 const CONFLICT_WINDOW: u8 = 9;
+const FENCED: u8 = 10;
 
 /// Appends a whole state.
 pub(super) fn put_state(out: &mut Vec<u8>, state: &ManifestState) {
@@ -147,6 +150,11 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
                 put_varint(out, term.0);
             }
         }
+        Change::Fenced { keyspace, fences } => {
+            out.push(FENCED);
+            put_varint(out, u64::from(keyspace.0));
+            put_fences(out, fences);
+        }
         Change::LogFilePrepared(meta) => {
             out.push(LOG_FILE_PREPARED);
             put_log_file(out, meta);
@@ -215,6 +223,10 @@ fn read_change(reader: &mut Reader<'_>) -> Option<Change> {
             dropped: reader.varint()?,
             added: reader.prefixed()?.into(),
         },
+        FENCED => Change::Fenced {
+            keyspace: read_keyspace_id(reader)?,
+            fences: read_list(reader, read_fence)?,
+        },
         _ => return None,
     })
 }
@@ -242,6 +254,7 @@ fn put_keyspace(out: &mut Vec<u8>, keyspace: &KeyspaceState) {
     for (level, meta) in keyspace.segments.values() {
         put_segment(out, *level, meta);
     }
+    put_fences(out, &keyspace.fences);
 }
 
 fn read_keyspace(reader: &mut Reader<'_>) -> Option<KeyspaceState> {
@@ -252,12 +265,47 @@ fn read_keyspace(reader: &mut Reader<'_>) -> Option<KeyspaceState> {
         covered_term: Term(reader.varint()?),
         options: reader.prefixed()?.to_vec(),
         segments: BTreeMap::new(),
+        fences: Vec::new(),
     };
     for _ in 0..reader.varint()? {
         let (level, meta) = read_segment(reader)?;
         insert_last(&mut keyspace.segments, meta.number, (level, meta))?;
     }
+    keyspace.fences = read_list(reader, read_fence)?;
     Some(keyspace)
+}
+
+fn put_fences(out: &mut Vec<u8>, fences: &[Fence]) {
+    put_varint(out, fences.len() as u64);
+    for fence in fences {
+        put_prefixed(out, &fence.from);
+        out.push(u8::from(fence.to.is_some()));
+        if let Some(to) = &fence.to {
+            put_prefixed(out, to);
+        }
+        put_varint(out, fence.oldest.0);
+        put_varint(out, fence.newest.0);
+        put_varint(out, fence.segment.0);
+        put_varint(out, fence.offset);
+        put_varint(out, fence.bytes);
+        put_prefixed(out, fence.what.as_bytes());
+    }
+}
+
+fn read_fence(reader: &mut Reader<'_>) -> Option<Fence> {
+    Some(Fence {
+        from: Bytes::copy_from_slice(reader.prefixed()?),
+        to: match read_bool(reader)? {
+            true => Some(Bytes::copy_from_slice(reader.prefixed()?)),
+            false => None,
+        },
+        oldest: Index(reader.varint()?),
+        newest: Index(reader.varint()?),
+        segment: SegmentNumber(reader.varint()?),
+        offset: reader.varint()?,
+        bytes: reader.varint()?,
+        what: read_name(reader)?,
+    })
 }
 
 /// Appends what there is to say of a segment, with its level.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::types::{
-    BOUND_BYTES_MAX, Index, KEYSPACE_NAME_BYTES_MAX, KeyspaceId, LogFileMeta, LogNumber, Mode,
-    SegmentMeta, SegmentNumber, StoreId, Term,
+    BOUND_BYTES_MAX, Fence, Index, KEYSPACE_NAME_BYTES_MAX, KeyspaceId, LogFileMeta, LogNumber,
+    Mode, SegmentMeta, SegmentNumber, StoreId, Term,
 };
 
 /// Everything that the manifest says of a store.
@@ -56,6 +56,8 @@ pub struct KeyspaceState {
     pub options: Vec<u8>,
     /// Its segments, each with its level.
     pub segments: BTreeMap<SegmentNumber, (u8, SegmentMeta)>,
+    /// Where versions are lost, by first keys and, of one key, in the order in which they came.
+    pub fences: Vec<Fence>,
 }
 
 /// One change; an edit is a list of them, done in one step.
@@ -89,6 +91,13 @@ pub enum Change {
         added: Vec<(u8, SegmentMeta)>,
         /// What the segments now cover, if that changes; it never goes back.
         covered: Option<(Index, Term)>,
+    },
+    /// What is lost of a keyspace is this now.
+    Fenced {
+        /// Which keyspace.
+        keyspace: KeyspaceId,
+        /// All of its fences.
+        fences: Vec<Fence>,
     },
     /// A log file has been prepared, above all that exist.
     LogFilePrepared(LogFileMeta),
@@ -159,17 +168,9 @@ impl ManifestState {
                 added,
                 covered,
             } => self.replace_segments(*keyspace, removed, added, *covered),
+            Change::Fenced { keyspace, fences } => self.fence(*keyspace, fences),
             Change::LogFilePrepared(meta) => self.add_log_file(meta),
-            Change::LogFilesRemoved(numbers) => {
-                for number in numbers {
-                    if self.log_files.remove(number).is_none() {
-                        return Err(format!(
-                            "log file {number} can't be removed: it doesn't exist"
-                        ));
-                    }
-                }
-                Ok(())
-            }
+            Change::LogFilesRemoved(numbers) => self.remove_log_files(numbers),
             Change::NextSegment(next) => {
                 if *next < self.next_segment {
                     return Err(format!(
@@ -229,6 +230,7 @@ impl ManifestState {
             covered_term: Term(0),
             options: options.to_vec(),
             segments: BTreeMap::new(),
+            fences: Vec::new(),
         };
         self.keyspaces.insert(id, keyspace);
         Ok(())
@@ -303,6 +305,25 @@ impl ManifestState {
         Ok(())
     }
 
+    fn remove_log_files(&mut self, numbers: &[LogNumber]) -> Result<(), Why> {
+        for number in numbers {
+            if self.log_files.remove(number).is_none() {
+                return Err(format!(
+                    "log file {number} can't be removed: it doesn't exist"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn fence(&mut self, id: KeyspaceId, fences: &[Fence]) -> Result<(), Why> {
+        check_fences(fences)?;
+        let keyspace = self.keyspaces.get_mut(&id);
+        let keyspace = keyspace.ok_or_else(|| format!("there is no keyspace {id}"))?;
+        keyspace.fences = fences.to_vec();
+        Ok(())
+    }
+
     /// Whether the state as a whole makes sense; [`Self::change`] keeps it so.
     pub(super) fn check(&self) -> Result<(), Why> {
         let mut names = BTreeSet::new();
@@ -315,6 +336,7 @@ impl ManifestState {
             if !names.insert(&keyspace.name) {
                 return Err(format!("two keyspaces are called {:?}", keyspace.name));
             }
+            check_fences(&keyspace.fences)?;
             for (number, (_, meta)) in &keyspace.segments {
                 check_segment(meta)?;
                 if *number != meta.number {
@@ -363,6 +385,26 @@ fn check_segment(meta: &SegmentMeta) -> Result<(), Why> {
     }
     if meta.deletes > meta.entries {
         return Err(format!("segment {number} has more deletions than entries"));
+    }
+    Ok(())
+}
+
+fn check_fences(fences: &[Fence]) -> Result<(), Why> {
+    if !fences.is_sorted_by(|one, next| one.from <= next.from) {
+        return Err("fences that aren't in order".to_owned());
+    }
+    for fence in fences {
+        let longest = fence
+            .from
+            .len()
+            .max(fence.to.as_ref().map_or(0, |to| to.len()));
+        let is_empty = fence.ends_at_or_before(&fence.from) || fence.oldest > fence.newest;
+        if longest > BOUND_BYTES_MAX || is_empty {
+            let segment = fence.segment;
+            return Err(format!(
+                "a fence around nothing, or with a key over the limit, for segment {segment}"
+            ));
+        }
     }
     Ok(())
 }

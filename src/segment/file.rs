@@ -113,7 +113,10 @@ impl SegmentFile {
         });
         match checked {
             Err(error @ (Error::Damaged(_) | Error::Io { .. } | Error::NoSpace { .. })) => {
-                let section = self.heal(place).ok_or(error)?;
+                let Some(section) = self.heal(place) else {
+                    self.mendings.note(self.number, self.file_id, &[]);
+                    return Err(error);
+                };
                 let codec = self.verify(place.offset, kind, &section)?;
                 Ok((Cow::Owned(section), codec))
             }

@@ -216,6 +216,12 @@ impl BlockIndex {
         Some((reader.rest(), version))
     }
 
+    /// No key of a block is above this one, and whether the next block may have it as well.
+    pub(super) fn last_of(&self, block: usize) -> Option<(&[u8], bool)> {
+        let (key, version) = self.separator(block)?;
+        Some((key, version != OLDEST))
+    }
+
     fn key(&self, block: usize) -> &[u8] {
         self.separator(block).map_or(&[], |(key, _)| key)
     }

@@ -30,6 +30,7 @@ mod open;
 mod output;
 mod properties;
 mod reader;
+mod rescue;
 mod salvage;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use format::{Footer as SegmentFooter, Identity as SegmentIdentity};
 pub use inspect::{Inspected, InspectedContent, inspect};
 pub use properties::Properties as SegmentProperties;
 pub use reader::Segment;
+pub use rescue::LostBlock;
 
 use crate::types::SegmentNumber;
 

@@ -2,6 +2,7 @@
 
 mod compression;
 mod entry;
+mod fence;
 mod file;
 mod parity;
 mod range_delete;
@@ -10,6 +11,7 @@ use std::fmt;
 
 pub use compression::{Codec, Compression};
 pub use entry::{EXPIRY_BYTES, Entry, Found, expires_us, order};
+pub use fence::Fence;
 pub use file::{LogFileMeta, SegmentMeta};
 pub use parity::Parity;
 pub use range_delete::{RangeDelete, RangeDeletes, Steps, Stretch};

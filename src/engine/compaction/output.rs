@@ -89,7 +89,10 @@ impl Engine {
         let lower = task.lower.iter().filter(|s| !gone(s)).cloned().collect();
         sources.push(Source::Level(LevelCursor::new(lower)));
         let operator = task.tree.values.operator().ok().cloned();
-        let mut rewrite = Rewrite::new(boundaries, task.bottom, ranges, operator);
+        let fences = task.tree.with(|state| state.fences.clone());
+        let meets_some = fences.all().iter().any(|fence| task.touches(fence));
+        let rewrite = Rewrite::new(boundaries, task.bottom, ranges, operator);
+        let mut rewrite = rewrite.beside(fences, meets_some);
         let mut output = Output {
             engine: self,
             tree: &task.tree,

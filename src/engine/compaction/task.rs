@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::engine::tree::{LEVELS_MAX, Tree, TreeState};
 use crate::engine::views::Boundaries;
 use crate::segment::Segment;
-use crate::types::SegmentMeta;
+use crate::types::{Fence, SegmentMeta};
 
 /// One compaction.
 #[derive(Debug)]
-pub(super) struct Task {
-    pub(super) tree: Arc<Tree>,
+pub(crate) struct Task {
+    pub(crate) tree: Arc<Tree>,
     /// The level that `upper` is in.
     pub(super) from: usize,
     /// Newest first.
@@ -23,7 +23,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(
+    pub(crate) fn new(
         tree: &Arc<Tree>,
         state: &TreeState,
         from: usize,
@@ -48,8 +48,24 @@ impl Task {
         }
     }
 
-    pub(super) fn inputs(&self) -> impl Iterator<Item = &Arc<Segment>> {
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = &Arc<Segment>> {
         self.upper.iter().chain(&self.lower)
+    }
+
+    /// The inputs, each with its level.
+    pub(crate) fn leveled(&self) -> impl Iterator<Item = (usize, &Arc<Segment>)> {
+        let upper = self.upper.iter().map(|segment| (self.from, segment));
+        let lower = self.lower.iter().map(|segment| (self.target, segment));
+        upper.chain(lower)
+    }
+
+    /// Whether some of the keys that it reads may be in a fence.
+    pub(super) fn touches(&self, fence: &Fence) -> bool {
+        self.inputs().any(|segment| {
+            let meta = segment.meta();
+            let begins_before = meta.is_endless || fence.from.as_ref() <= &meta.largest_key[..];
+            begins_before && !fence.ends_at_or_before(&meta.smallest_key)
+        })
     }
 
     /// Whether it writes segments of the last level again where they are.

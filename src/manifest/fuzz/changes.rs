@@ -19,6 +19,7 @@ pub(super) fn empty_state() -> ManifestState {
         covered_term: Term(0),
         options: Vec::new(),
         segments: BTreeMap::new(),
+        fences: Vec::new(),
     };
     ManifestState {
         store_id: StoreId(0x5702e),

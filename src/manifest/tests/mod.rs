@@ -63,6 +63,7 @@ fn empty_state() -> ManifestState {
         covered_term: Term(0),
         options: vec![1, 2, 3],
         segments: BTreeMap::new(),
+        fences: Vec::new(),
     };
     ManifestState {
         store_id: StoreId(0x5702e),

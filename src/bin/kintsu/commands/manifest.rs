@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kintsu::LogFileMeta;
 use kintsu::inspect::{
-    self, InspectedManifest, KeyspaceState, ManifestChange, ManifestPart, ManifestState,
+    self, Fence, InspectedManifest, KeyspaceState, ManifestChange, ManifestPart, ManifestState,
     SegmentMeta,
 };
 use kintsu::vfs::DiskVfs;
@@ -168,6 +168,10 @@ fn change_text(change: &ManifestChange) -> String {
                 added.join(", ")
             )
         }
+        ManifestChange::Fenced { keyspace, fences } => {
+            let count = fences.len();
+            format!("keyspace {keyspace}: {count} ranges of keys have lost something")
+        }
         ManifestChange::LogFilePrepared(meta) => format!("log file {} prepared", meta.number),
         ManifestChange::LogFilesRemoved(numbers) => {
             let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
@@ -196,6 +200,7 @@ fn state_json(state: &ManifestState) -> Value {
             "created": keyspace.created.0,
             "covered": keyspace.covered.0,
             "segments": segments.map(|(level, meta)| segment_json(*level, meta)).collect::<Vec<_>>(),
+            "fences": keyspace.fences.iter().map(fence_json).collect::<Vec<_>>(),
         })
     };
     json!({
@@ -236,6 +241,9 @@ fn change_json(change: &ManifestChange) -> Value {
                 "covered": covered.map(|(index, _)| index.0),
             }})
         }
+        ManifestChange::Fenced { keyspace, fences } => {
+            json!({ "fenced": { "keyspace": keyspace.0, "fences": fences.iter().map(fence_json).collect::<Vec<_>>() } })
+        }
         ManifestChange::LogFilePrepared(meta) => {
             json!({ "log_file_prepared": log_file_json(meta) })
         }
@@ -249,6 +257,19 @@ fn change_json(change: &ManifestChange) -> Value {
             json!({ "conflict_window": { "dropped_pieces": dropped, "added_bytes": added.len() } })
         }
     }
+}
+
+fn fence_json(fence: &Fence) -> Value {
+    json!({
+        "from": to_json(&fence.from),
+        "to": fence.to.as_ref().map(|to| to_json(to)),
+        "oldest": fence.oldest.0,
+        "newest": fence.newest.0,
+        "segment": fence.segment.0,
+        "offset": fence.offset,
+        "bytes": fence.bytes,
+        "what": fence.what,
+    })
 }
 
 fn segment_json(level: u8, meta: &SegmentMeta) -> Value {

@@ -194,6 +194,13 @@ fn tell_keyspaces(console: &mut Console, keyspaces: &[KeyspaceStatistics]) -> Ou
             let size = text::bytes(*bytes);
             writeln!(console, "{:<24} {level:>6} {segments:>9} {size:>11}", "")?;
         }
+        if keyspace.lost_ranges > 0 {
+            let ranges = text::plural(keyspace.lost_ranges as u64, "range");
+            writeln!(
+                console,
+                "  something is lost in {ranges} of keys: see `kintsu verify`"
+            )?;
+        }
     }
     Ok(())
 }
@@ -241,6 +248,7 @@ fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
             "level_bytes": keyspace.level_bytes,
             "segment_entries": keyspace.segment_entries,
             "range_deletes": keyspace.range_deletes,
+            "lost_ranges": keyspace.lost_ranges,
             "read_amplification": keyspace.read_amplification,
             "space_amplification": keyspace.space_amplification(),
         })
