@@ -358,9 +358,15 @@ fn display_damage(damage: &[Damage]) -> String {
     }
     let folder = first.path.parent().unwrap_or(Path::new("STORE")).display();
     let more = more_than_one(damage);
+    let name = first.path.file_name().unwrap_or_default();
+    let repair = match name.to_string_lossy().starts_with("manifest") {
+        // Without it there is nothing to go by.
+        true => String::new(),
+        false => format!("give up what is lost with `kintsu repair {folder}`, or "),
+    };
     format!(
         "damaged: {first}{more}; nothing was changed. See all of it with `kintsu verify {folder}`, \
-         copy what is readable with `kintsu salvage {folder} NEW`"
+         {repair}copy what is readable with `kintsu salvage {folder} NEW`"
     )
 }
 

@@ -25,14 +25,15 @@ pub mod wal;
 pub use api::Ticket;
 pub use api::{
     BulkLoad, Db, Follower, KeyRange, Keyspace, Range, ReadView, Repository, SalvageReport,
-    Savepoint, Subscription, Transaction, TransactionRange, restore, salvage,
+    Savepoint, Subscription, Transaction, TransactionRange, restore, salvage, salvage_list,
 };
 pub use bytes::Bytes;
 pub use engine::{
-    Activity, Backup, BackupEra, BackupReport, DEFAULT_KEYSPACE, FeedChange, FeedKeyspace,
-    FeedRecord, Job, KeyspaceStatistics, Latencies, LostRange, PruneReport, RecoveryReport,
-    RepositoryReport, RestorePoint, RestoreReport, ScrubReport, ScrubStatus, Skipped,
-    SnapshotReport, Statistics, VerifyProgress, VerifyReport, WriteBatch, repairs, verify,
+    Activity, Backup, BackupEra, BackupReport, BlockState, DEFAULT_KEYSPACE, FeedChange,
+    FeedKeyspace, FeedRecord, FileMap, FilePlace, FileReport, Job, KeyspaceStatistics, Latencies,
+    Lost, LostRange, PruneReport, RecoveryReport, RepairMode, RepairReport, RepositoryReport,
+    RestorePoint, RestoreReport, ScrubReport, ScrubStatus, Severity, Skipped, SnapshotReport,
+    Statistics, VerifyProgress, VerifyReport, WriteBatch, repair, repairs, verify, verify_file,
 };
 pub use error::{Damage, Error, Reaction, Result};
 pub use journal::{Means as RepairMeans, Outcome as RepairOutcome, Repair, Repairs};

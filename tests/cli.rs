@@ -23,5 +23,7 @@ mod records;
 mod support;
 #[path = "cli/upkeep.rs"]
 mod upkeep;
+#[path = "cli/verify.rs"]
+mod verify;
 #[path = "cli/watch.rs"]
 mod watch;

@@ -26,7 +26,7 @@ pub use db::Ticket;
 pub use follower::Follower;
 pub use keyspace::Keyspace;
 pub use range::Range;
-pub use salvage::{SalvageReport, salvage};
+pub use salvage::{SalvageReport, salvage, salvage_list};
 pub use subscription::Subscription;
 pub use transaction::{Savepoint, Transaction, TransactionRange};
 pub use view::ReadView;

@@ -172,6 +172,11 @@ fn kind_of(name: &str) -> Kind {
     if ours { Kind::Data } else { Kind::Foreign }
 }
 
+/// Whether a file of this name holds a part of a store's data.
+pub(super) fn is_data(name: &str) -> bool {
+    kind_of(name) == Kind::Data
+}
+
 /// Whether a file of this name can be a store's.
 pub(super) fn is_ours(name: &str) -> bool {
     kind_of(name) != Kind::Foreign

@@ -175,6 +175,19 @@ impl Engine {
         }
     }
 
+    /// As [`Self::set_aside`], for what is about to be given up: without evidence it isn't. `false` if there is no
+    /// such file.
+    pub(super) fn keep_as_evidence(&self, path: &Path) -> Result<bool> {
+        let folder = self.options.path.join(QUARANTINE);
+        match self.link_into(&folder, path, QUARANTINED_MAX) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            linked => {
+                linked.map_err(|error| Error::io("keep in quarantine", path, error))?;
+                Ok(true)
+            }
+        }
+    }
+
     fn link_into(&self, folder: &Path, path: &Path, copies_max: u64) -> std::io::Result<()> {
         let vfs = &*self.options.vfs;
         vfs.create_dir_all(folder)?;

@@ -31,6 +31,7 @@ mod pins;
 mod pressure;
 mod queue;
 mod recovery;
+mod repair;
 mod replay;
 mod rewrite;
 mod salvage;
@@ -80,13 +81,19 @@ use pins::Pins;
 use pressure::Pressure;
 pub(crate) use queue::{Queue, Request};
 pub use recovery::RecoveryReport;
+pub use repair::{RepairMode, RepairReport, repair};
+pub use salvage::Lost;
+pub(crate) use salvage::{SalvagedKeyspace, Wreckage};
 pub(crate) use scan::Scan;
 use scrub::Scrub;
 pub use scrub::{ScrubReport, ScrubStatus, repairs};
 pub use statistics::{KeyspaceStatistics, Statistics};
 pub(crate) use tree::Tree;
 pub(crate) use values::Values;
-pub use verify::{VerifyProgress, VerifyReport, verify};
+pub use verify::{
+    BlockState, FileMap, FilePlace, FileReport, Severity, VerifyProgress, VerifyReport, verify,
+    verify_file,
+};
 pub(crate) use views::{HeldPoint, Views};
 
 use crate::environment::Clock;

@@ -20,6 +20,7 @@ pub(crate) mod fuzz;
 mod inspect;
 mod merge;
 mod reading;
+mod remains;
 mod scan;
 mod state;
 mod table;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 pub(crate) use encoding::{put_segment, read_segment};
 pub use format::Side;
 pub use inspect::{Inspected, Part, inspect, verify};
+pub use remains::remains;
 pub use state::{Change, KeyspaceState, ManifestState};
 
 use crate::environment::Entropy;

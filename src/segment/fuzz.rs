@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use self::rows::{Row, Rows};
 use super::{
-    BlockCache, Inspected, ReadPolicy, Segment, SegmentBuilder, SegmentCursor, SegmentOptions,
-    SegmentSetup, file_name, inspect,
+    BlockCache, Inspected, LostPart, ReadPolicy, Segment, SegmentBuilder, SegmentCursor,
+    SegmentOptions, SegmentSetup, Wreck, file_name, inspect,
 };
 use crate::cursor::Cursor;
 use crate::error::{Damage, Error, Result};
@@ -119,6 +119,8 @@ fn damaged(input: &mut Input<'_>) {
     let parts = show(&disk);
     let named = parts.iter().any(|part| part.verdict.is_err());
     assert_eq!(named, changed, "what `inspect` says: {parts:?}");
+    salvage(&disk, Some(&meta), &rows, changed);
+    salvage(&disk, None, &rows, changed);
     let segment = match opened_before {
         Some(segment) => segment,
         None => match open(&disk, &meta, cached) {
@@ -214,18 +216,40 @@ fn read_all(segment: &Arc<Segment>, rows: &Rows) -> usize {
             refusal => refused += usize::from(damage_of(refusal).is_some()),
         }
     }
-    let mut salvaged = 0;
-    let saved = segment.salvage(&mut |entry| {
-        salvaged += 1;
+    refused
+}
+
+/// Whatever was done to the file: what a walk over its blocks shows was written, and what it doesn't show is named.
+fn salvage(disk: &MemoryVfs, known: Option<&SegmentMeta>, rows: &Rows, changed: bool) {
+    let wreck = Wreck::open(disk, &path(), NUMBER, known);
+    let mut wreck = wreck.expect("who salvages goes on");
+    let mut shown = Vec::new();
+    loop {
+        wreck.next().expect("who salvages goes on");
+        let Some(entry) = wreck.entry() else {
+            break;
+        };
+        shown.push(Row::of_entry(entry));
+        assert!(rows.all().contains(&shown[shown.len() - 1]), "invented");
+    }
+    let missing: Vec<_> = rows
+        .all()
+        .iter()
+        .filter(|row| !shown.contains(row))
+        .collect();
+    assert_eq!(shown.len() + missing.len(), rows.all().len(), "shown twice");
+    assert!(changed || wreck.lost().is_empty(), "{:?}", wreck.lost());
+    for row in missing {
+        let holds = |lost: &LostPart| {
+            let above = lost.from.as_deref().is_none_or(|from| from <= &row.key[..]);
+            above && lost.to.as_deref().is_none_or(|to| &row.key[..] <= to)
+        };
         assert!(
-            rows.all().contains(&Row::of_entry(entry)),
-            "{entry:?} is invented"
+            wreck.lost().iter().any(holds),
+            "{row:?} went unnoticed: {:?}",
+            wreck.lost()
         );
-        Ok(())
-    });
-    let saved = saved.expect("who salvages goes on");
-    assert!(!saved.is_empty() || salvaged == rows.all().len());
-    refused + saved.len()
+    }
 }
 
 /// Every entry from front to back, or from back to front and then turned round.

@@ -16,7 +16,8 @@ use super::format::{Extent, FRAME_BYTES};
 use crate::codec::Reader;
 use crate::types::{Index, KEY_BYTES_MAX, Version, order};
 
-const RECORD_BYTES: usize = 16;
+/// Length of what it says of a block beside the separator.
+pub const RECORD_BYTES: usize = 16;
 /// No block takes fewer: a frame, and something.
 const SECTION_BYTES_MIN: usize = FRAME_BYTES + 5;
 const RECORDS_START: usize = FRAME_BYTES + 4;
@@ -222,7 +223,8 @@ impl BlockIndex {
         Some((key, version != OLDEST))
     }
 
-    fn key(&self, block: usize) -> &[u8] {
+    /// The key of a block's separator: no entry of the block has a larger one, none of the next block a smaller one.
+    pub fn key(&self, block: usize) -> &[u8] {
         self.separator(block).map_or(&[], |(key, _)| key)
     }
 

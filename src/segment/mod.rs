@@ -28,6 +28,7 @@ mod inspect;
 mod mending;
 mod open;
 mod output;
+mod places;
 mod properties;
 mod reader;
 mod rescue;
@@ -46,6 +47,7 @@ pub use inspect::{Inspected, InspectedContent, inspect};
 pub use properties::Properties as SegmentProperties;
 pub use reader::Segment;
 pub use rescue::LostBlock;
+pub use salvage::{LostPart, Wreck};
 
 use crate::types::SegmentNumber;
 

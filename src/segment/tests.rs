@@ -246,6 +246,20 @@ fn damage_of<T>(outcome: Result<T>) -> Option<Vec<crate::error::Damage>> {
     }
 }
 
+/// What a walk without the open segment finds, and what it misses.
+fn salvaged(memory: &MemoryVfs, meta: &SegmentMeta, is_known: bool) -> (Vec<Row>, Vec<LostPart>) {
+    let known = is_known.then_some(meta);
+    let mut wreck = Wreck::open(memory, &path_of(meta), meta.number, known).unwrap();
+    let mut rows = Vec::new();
+    loop {
+        wreck.next().unwrap();
+        match wreck.entry() {
+            Some(entry) => rows.push(row_of(entry)),
+            None => return (rows, wreck.lost().to_vec()),
+        }
+    }
+}
+
 fn inspected(memory: &MemoryVfs, meta: &SegmentMeta) -> Vec<Inspected> {
     let mut parts = Vec::new();
     inspect(memory, &path_of(meta), &mut |part| parts.push(part)).unwrap();

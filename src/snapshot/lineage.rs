@@ -123,6 +123,44 @@ pub fn read_lineage(vfs: &dyn Vfs, dir: &Path, store_id: StoreId) -> Result<Line
 /// # Errors
 /// `Damaged` if both are; what the disk answers.
 pub fn mend_lineage(vfs: &dyn Vfs, dir: &Path, store_id: StoreId) -> Result<Option<Damage>> {
+    let Some((good, damage)) = compare(vfs, dir, store_id)? else {
+        return Ok(None);
+    };
+    write_lineage(vfs, dir, store_id, &good)?;
+    sync_folder(vfs, dir)?;
+    Ok(Some(damage))
+}
+
+/// What is wrong with the copies of a store's lineage, and whether the other copy makes up for it.
+///
+/// # Errors
+/// `ForeignFile`, `NewerFormat`, or what the disk answers.
+pub fn check_lineage(vfs: &dyn Vfs, dir: &Path, store_id: StoreId) -> Result<Vec<(Damage, bool)>> {
+    match compare(vfs, dir, store_id) {
+        Ok(found) => Ok(found
+            .into_iter()
+            .map(|(_, damage)| (damage, true))
+            .collect()),
+        Err(Error::Damaged(damage)) => Ok(damage.into_iter().map(|one| (one, false)).collect()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is wrong with one copy of a lineage, of whichever store.
+///
+/// # Errors
+/// `NewerFormat`, or what the disk answers.
+pub fn check_lineage_file(vfs: &dyn Vfs, path: &Path) -> Result<Option<Damage>> {
+    let bytes = read(vfs, path)?;
+    let take = |reader: &mut Reader<'_>| Lineage::take(reader);
+    match decode(path, Kind::Lineage, 0, None, &bytes, take) {
+        Err(Error::Damaged(mut damage)) if !damage.is_empty() => Ok(Some(damage.swap_remove(0))),
+        decoded => decoded.map(|_| None),
+    }
+}
+
+/// The lineage and what is wrong with one of its copies; `None` if nothing is.
+fn compare(vfs: &dyn Vfs, dir: &Path, store_id: StoreId) -> Result<Option<(Lineage, Damage)>> {
     let read_one = |name: &str| match read(vfs, &dir.join(name)) {
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -149,9 +187,7 @@ pub fn mend_lineage(vfs: &dyn Vfs, dir: &Path, store_id: StoreId) -> Result<Opti
         Ok(None) => Damage::new(&dir.join(name), 0, 0, "it is missing"),
         Ok(Some(_)) => Damage::new(&dir.join(name), 0, 0, "the copies don't agree"),
     };
-    write_lineage(vfs, dir, store_id, &good)?;
-    sync_folder(vfs, dir)?;
-    Ok(Some(damage))
+    Ok(Some((good, damage)))
 }
 
 /// Writes the lineage of a store whose folder isn't published yet. The folder is to be synced by the caller.

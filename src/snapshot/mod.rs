@@ -16,7 +16,8 @@ mod tests;
 pub use files::{CopyFailure, Expected, digest_of, link_or_copy};
 pub use format::{BackupContent, SegmentContent, VolumeContent};
 pub use lineage::{
-    LINEAGE_COPY_FILE, LINEAGE_FILE, Lineage, mend_lineage, read_lineage, write_lineage,
+    LINEAGE_COPY_FILE, LINEAGE_FILE, Lineage, check_lineage, check_lineage_file, mend_lineage,
+    read_lineage, write_lineage,
 };
 pub use repository::{Listed, Repository};
 pub use staging::{STAGING_FILE, Staging, end_staging};

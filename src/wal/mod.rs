@@ -65,6 +65,7 @@ pub use self::options::{
     LogRegistry, LogReport, LogSetup,
 };
 pub use self::reader::{LogReader, Record};
+pub(crate) use self::term_vote::check_vote;
 pub use self::term_vote::{TermVote, Vote};
 pub use crate::types::{
     Durability, FileId, Index, LogFileMeta, LogNumber, Lsn, StoreId, StreamId, Term,

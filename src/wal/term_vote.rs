@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::codec::{Reader, block_checksum};
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::types::{FileId, StoreId, Term, UNIT};
 use crate::vfs::{Access, Vfs};
 
@@ -351,6 +351,39 @@ fn read(
     let read = file.read_at(&mut unit, 0);
     let read = read.map_err(|e| Error::io("read", path, e))?;
     Ok(decode(copy, store_id, &unit[..read]))
+}
+
+/// What is wrong with one copy, of whichever store.
+///
+/// # Errors
+/// `NewerFormat`, or what the disk answers.
+pub(crate) fn check_vote(vfs: &dyn Vfs, path: &Path) -> Result<Option<Damage>> {
+    let copy = match path.extension() {
+        Some(of) if of == "b" => Copy::B,
+        _ => Copy::A,
+    };
+    let claimed = |unit: &[u8]| {
+        let id = unit.get(16..32)?.first_chunk()?;
+        Some(StoreId(u128::from_le_bytes(*id)))
+    };
+    let file = vfs.open(path, Access::Read);
+    let file = file.map_err(|e| Error::io("open", path, e))?;
+    let mut unit = vec![0; UNIT];
+    let read = file.read_at(&mut unit, 0);
+    let read = read.map_err(|e| Error::io("read", path, e))?;
+    unit.truncate(read);
+    match decode(copy, claimed(&unit).unwrap_or_default(), &unit) {
+        Found::Good(_) => Ok(None),
+        Found::Newer(found) => Err(Error::NewerFormat {
+            path: path.to_owned(),
+            found,
+            supported: VERSION,
+        }),
+        _ => {
+            let what = "it isn't as it was written";
+            Ok(Some(Damage::new(path, 0, UNIT as u64, what)))
+        }
+    }
 }
 
 #[cfg(test)]

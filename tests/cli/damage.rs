@@ -73,7 +73,7 @@ fn a_damaged_segment_is_named_and_the_rest_is_served() {
     let got = room.run("get", &["b"]).fine();
     assert_eq!(got.out, format!("needle{value}").as_bytes());
     room.run("scan", &NONE).fine();
-    let found = room.run("verify", &NONE).expect(3);
+    let found = room.run("verify", &NONE).expect(5);
     assert!(found.text().contains(file_name(&path)), "{found:?}");
     assert_eq!(image(&room.store()), before, "a look changed something");
 
@@ -158,7 +158,7 @@ fn a_damaged_log_is_named_and_not_taken_for_its_end() {
     }
     room.run("put", &["k", "v"]).expect(3).says(&words);
     room.run("delete", &["k"]).expect(3).says(&words);
-    let found = room.run("verify", &NONE).expect(3);
+    let found = room.run("verify", &NONE).expect(6);
     assert!(found.text().contains(file_name(&path)), "{found:?}");
     let listed = room.run("log", &["--bad"]).expect(3);
     assert_eq!(listed.text().matches("BAD").count(), 1, "{listed:?}");
@@ -193,7 +193,15 @@ fn dumps_work_where_the_store_can_not_be_opened() {
     room.run("get", &["a"]).expect(3).says(&["manifest-"]);
     let manifest = room.run("manifest", &NONE);
     assert!(manifest.text().contains("BAD"), "{manifest:?}");
-    room.run("verify", &NONE).expect(3);
+    let found = room.run("verify", &["--json"]).expect(6);
+    let report: serde_json::Value = serde_json::from_slice(&found.out).unwrap();
+    assert_eq!(report["severity"], "unopenable");
+    // What names files, options and keyspaces is lost, and the key is found all the same.
+    let listed = room.run("salvage", &["--list-only"]).expect(3);
+    assert!(listed.text().contains("1 key can be copied"), "{listed:?}");
+    let new = room.path("new");
+    room.run("salvage", &[new.to_str().unwrap()]).expect(3);
+    assert_eq!(room.scan(&new), "a\t1\n");
     assert!(room.run("log", &NONE).fine().text().contains("header good"));
     assert!(room.run("segments", &NONE).fine().text().contains("footer"));
 }

@@ -39,6 +39,7 @@ fn dispatch(command: &Command, console: &mut Console) -> Outcome {
         Command::Stat(arguments) => commands::stat::run(arguments, console),
         Command::Verify(arguments) => commands::verify::run(arguments, console),
         Command::Scrub(arguments) => commands::scrub::run(arguments, console),
+        Command::Repair(arguments) => commands::repair::run(arguments, console),
         Command::Repairs(arguments) => commands::repairs::run(arguments, console),
         Command::Salvage(arguments) => commands::salvage::run(arguments, console),
         Command::Compact(arguments) => commands::compact::run(arguments, console),

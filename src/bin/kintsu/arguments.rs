@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     backup, bench, compact, completions, count, delete, demo, export, get, keyspaces, load, log,
-    manifest, put, repairs, restore, salvage, scan, scrub, segments, snapshot, stat, verify, watch,
+    manifest, put, repair, repairs, restore, salvage, scan, scrub, segments, snapshot, stat,
+    verify, watch,
 };
 
 const AFTER_HELP: &str = "\
@@ -16,6 +17,8 @@ Exit codes:
   2  usage: the command line can't be served as it is
   3  damage: something on disk isn't what was written there
   4  any other error
+  5  verify: damage, all of which can be mended
+  6  verify: damage, and the store can't be opened
 
 Keys and values are the bytes of their arguments; with --escaped, \\t \\n \\r \\\\ and \\xHH stand for
 bytes that an argument can't hold. Put -- before keys that begin with a dash.";
@@ -64,6 +67,8 @@ pub enum Command {
     Verify(verify::Arguments),
     /// Read every byte, and mend what is damaged from parity and copies
     Scrub(scrub::Arguments),
+    /// Say what is damaged and what is lost; with --apply, mend it
+    Repair(repair::Arguments),
     /// Show what was found damaged so far, and what became of it
     Repairs(repairs::Arguments),
     /// Copy what is readable of a damaged store into a new one

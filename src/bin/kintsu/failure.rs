@@ -18,6 +18,10 @@ pub mod exit {
     pub const DAMAGE: u8 = 3;
     /// Any other error.
     pub const OTHER: u8 = 4;
+    /// `verify`: something on disk is damaged, and all of it can be mended.
+    pub const MENDABLE: u8 = 5;
+    /// `verify`: something on disk is damaged, and the store can't be opened.
+    pub const UNOPENABLE: u8 = 6;
 }
 
 /// The result of a command, or of a part of one.

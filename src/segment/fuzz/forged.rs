@@ -11,7 +11,7 @@ use crate::segment::format::{
     seal_packed,
 };
 use crate::segment::properties::Properties;
-use crate::segment::{Segment, SegmentOptions};
+use crate::segment::{Segment, SegmentOptions, Wreck};
 use crate::testing::{Input, MemoryVfs, edit_bytes};
 use crate::types::{Codec, Index, Parity, SegmentMeta, Version};
 
@@ -169,8 +169,28 @@ fn use_all(bytes: &[u8], keys: &[Vec<u8>]) {
     let disk = MemoryVfs::new();
     disk.write_file(path(), bytes);
     show(&disk);
+    salvage_all(&disk, bytes);
     for pins in [true, false] {
         use_opened(&disk, bytes, keys, pins);
+    }
+}
+
+fn salvage_all(disk: &MemoryVfs, bytes: &[u8]) {
+    for known in [None, Some(&meta_for(bytes))] {
+        let mut wreck = match Wreck::open(disk, &path(), NUMBER, known) {
+            Ok(wreck) => wreck,
+            Err(Error::NewerFormat { .. }) => continue,
+            Err(error) => panic!("who salvages goes on: {error}"),
+        };
+        let mut shown = 0;
+        loop {
+            wreck.next().expect("who salvages goes on");
+            if wreck.entry().is_none() {
+                break;
+            }
+            shown += 1;
+            assert!(shown <= bytes.len(), "it finds no end");
+        }
     }
 }
 
@@ -194,13 +214,6 @@ fn use_opened(disk: &MemoryVfs, bytes: &[u8], keys: &[Vec<u8>], pins: bool) {
     for forward in [true, false] {
         let _ = damage_of(super::walk(&segment, forward, bytes.len()));
     }
-    let mut shown = 0;
-    let saved = segment.salvage(&mut |_| {
-        shown += 1;
-        assert!(shown <= bytes.len(), "it finds no end");
-        Ok(())
-    });
-    saved.expect("who salvages goes on");
 }
 
 /// A lookup, and a cursor around it.

@@ -27,12 +27,10 @@ fn reads_back(memory: &MemoryVfs, meta: &SegmentMeta, rows: &[Row]) {
     back.reverse();
     assert_eq!(back, rows);
     assert!(segment.verify(&mut |_| {}).unwrap().is_empty());
-    let mut saved = Vec::new();
-    let damage = segment.salvage(&mut |entry| {
-        saved.push(row_of(entry));
-        Ok(())
-    });
-    assert!(damage.unwrap().is_empty() && saved == rows);
+    for is_known in [true, false] {
+        let (saved, lost) = salvaged(memory, meta, is_known);
+        assert!(lost.is_empty() && saved == rows, "{lost:?}");
+    }
     let parts = inspected(memory, meta);
     assert!(parts.iter().all(|part| part.verdict.is_ok()), "{parts:?}");
 }

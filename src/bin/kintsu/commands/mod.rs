@@ -15,6 +15,7 @@ pub mod load;
 pub mod log;
 pub mod manifest;
 pub mod put;
+pub mod repair;
 pub mod repairs;
 pub mod restore;
 pub mod salvage;
