@@ -398,7 +398,7 @@ fn repository_of(path: &Path) -> Option<&Path> {
         Some("segment") if is_digest() && is_in(folder, "segments") => folder.parent(),
         Some("volume" | "load") if is_in(folder, "log") => folder.parent(),
         None if is_volume(path) && is_in(folder, "log") => folder.parent(),
-        Some("log" | "ids") if is_volume(folder) => {
+        Some("log" | "ids" | "parity") if is_volume(folder) => {
             folder.parent().filter(|log| is_in(log, "log"))?.parent()
         }
         _ => None,

@@ -230,8 +230,8 @@ setters! {
     map_segments: bool;
     /// Bits of Bloom filter for each key in a segment; 0 = no filter. At most 64, default 10.
     filter_bits_per_key: u32;
-    /// How much parity segments are written with, so that blocks of them that were lost can be put together
-    /// again. Each segment keeps what it has until it is written anew. Default: [`Parity::Standard`].
+    /// How much parity segments and log files are written with, so that blocks of them that were lost can be put
+    /// together again. Each file keeps what it has until it is written anew. Default: [`Parity::Standard`].
     parity: Parity;
     /// What the scrubber reads in a second, in bytes, and a fourth of it while others read from the disk; 0: as much
     /// as it can. At least 64 KiB, default 16 MiB.

@@ -33,7 +33,10 @@ const ROOMS: &[rooms::Row] = &[
     ("vfs", &["types", "error"]),
     ("journal", &["codec", "vfs", "types", "error"]),
     ("memtable", &["cursor", "types", "error"]),
-    ("wal", &["codec", "vfs", "environment", "types", "error"]),
+    (
+        "wal",
+        &["codec", "parity", "vfs", "environment", "types", "error"],
+    ),
     (
         "segment",
         &[

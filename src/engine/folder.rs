@@ -141,7 +141,7 @@ const LOCK_FILE: &str = "LOCK";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// A log file, its identifiers, a segment, a manifest, term and vote, lineage.
+    /// A log file, its identifiers or parity, a segment, a manifest, term and vote, lineage.
     Data,
     /// The lock, a file not yet published, what was damaged and set aside, or what is told of that.
     Transient,
@@ -163,7 +163,7 @@ fn kind_of(name: &str) -> Kind {
     let numbered = |stem: &str| stem.len() >= 8 && stem.bytes().all(|b| b.is_ascii_digit());
     let ours = match name.rsplit_once('.') {
         None => name == LINEAGE_FILE,
-        Some((stem, "log" | "ids" | "segment")) => numbered(stem),
+        Some((stem, "log" | "ids" | "parity" | "segment")) => numbered(stem),
         Some(("vote", "a" | "b")) => true,
         Some((_, "copy")) => name == LINEAGE_COPY_FILE,
         Some((stem, "a" | "b")) => stem.strip_prefix("manifest-").is_some_and(numbered),

@@ -57,6 +57,7 @@ impl Follow {
                 file_bytes: options.log_file_bytes,
                 identifier_delay: options.identifier_delay,
                 buffer_bytes: options.log_buffer_bytes,
+                parity: options.parity,
             },
             needed_above: Index(from.0.saturating_sub(1)),
             access: LogAccess::ReadOnly,

@@ -29,7 +29,7 @@ pub enum Job {
     Reclaim,
     /// Archive what has become durable, and make the backup that the policy asks for.
     Backup,
-    /// Write a damaged segment anew, from what its parity makes of it.
+    /// Write a damaged segment or log file anew, from what its parity makes of it.
     Mend,
     /// Read a segment, or the rest of the store, to find damage that nobody has met.
     Scrub,
@@ -346,6 +346,9 @@ impl Engine {
     fn mend_loop(&self) {
         let signals = self.signals.clone();
         let mendings = self.cache.mendings();
+        mendings.wake_by(move || signals.wake(Job::Mend));
+        let signals = self.signals.clone();
+        let mendings = self.log.mendings();
         mendings.wake_by(move || signals.wake(Job::Mend));
         let mut failures = 0_u32;
         loop {

@@ -1,39 +1,90 @@
-//! Segments that reads found damaged, and whose parity makes up for it, are written anew.
+//! Segments and log files that were found damaged, and whose parity makes up for it, are written anew.
 //!
-//! The copy is what was published, byte for byte, proved by the digest in the manifest. It takes the damaged
-//! file's name, whose bytes stay in `quarantine/`, where the file system can give a file a second name.
+//! The copy of a segment is what was published, byte for byte, proved by the digest in the manifest; that of a log file
+//! is proved by the checksums in its parity's tables. It takes the damaged file's name, whose bytes stay in `quarantine/`, where the file system can give a file a second name.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::journal::{Means, Outcome};
 use crate::parity::UNIT_BYTES;
 use crate::segment::{Anew, Segment, file_name};
 use crate::types::{FileId, SegmentNumber};
+use crate::wal::MendedLog;
 
 /// The folder for what was damaged, in the store's.
 pub(super) const QUARANTINE: &str = "quarantine";
 
 impl Engine {
-    /// Writes one damaged segment anew and puts it in its place. `false` if none waits for that.
+    /// Writes one damaged segment, or log file, anew and puts it in its place. `false` if none waits for that.
     pub(crate) fn step_mend(&self) -> Result<bool> {
         let _turn = self.mend_turn.lock();
-        let outcome = self.mend_next();
+        let outcome = match self.mend_next() {
+            Ok(false) => self.mend_log(),
+            outcome => outcome,
+        };
         if !matches!(outcome, Ok(false)) {
             *self.mend_failure.lock() = outcome.as_ref().err().cloned();
         }
         outcome
     }
 
-    /// Writes anew every segment that is known to be damaged. Returns how many were.
+    /// Writes anew every segment and log file that is known to be damaged. Returns how many were.
     pub(crate) fn mend(&self) -> Result<u64> {
         self.check_writable()?;
-        self.cache.mendings().try_again();
-        let before = self.cache.mendings().mended();
+        self.mend_again();
+        let before = self.mended_files();
         while self.step_mend()? {}
-        Ok(self.cache.mendings().mended() - before)
+        Ok(self.mended_files() - before)
+    }
+
+    /// What couldn't be written anew gets another chance.
+    pub(super) fn mend_again(&self) {
+        self.cache.mendings().try_again();
+        self.log.mendings().try_again();
+    }
+
+    /// Files written anew since the store was opened.
+    pub(super) fn mended_files(&self) -> u64 {
+        self.cache.mendings().mended() + self.log.mendings().mended()
+    }
+
+    /// Writes one damaged log file anew. `false` if none waits that can be.
+    fn mend_log(&self) -> Result<bool> {
+        let _call = self.calls.enter()?;
+        if self.options.read_only || self.latched().is_some() {
+            return Ok(false);
+        }
+        let go_on = || self.calls.check();
+        // That the damaged one couldn't be kept changes nothing about the repair.
+        let set_aside = |path: &Path| {
+            self.set_aside(path, QUARANTINED_MAX);
+        };
+        let mended = self.log.step_mend(&go_on, &set_aside);
+        let mended = mended.inspect_err(|error| {
+            self.latch_if_final(error);
+            if let Error::Damaged(damage) = error {
+                tracing::error!(%error, "a damaged log file can't be mended whole");
+                for damage in damage {
+                    self.note_damage(Outcome::Lost, Means::None, damage);
+                }
+            }
+        })?;
+        let Some(MendedLog { name, units }) = mended else {
+            return Ok(false);
+        };
+        tracing::warn!(
+            name,
+            units = units.len(),
+            "a damaged log file was mended from its parity"
+        );
+        let places = units.iter().map(|offset| (*offset, UNIT_BYTES as u64));
+        let repair = self.repair(Outcome::Mended, Means::Parity, &name);
+        let what = "units of it weren't as they were written";
+        self.note_repair(&repair.at(places).because(what));
+        Ok(true)
     }
 
     /// Writes this segment anew, if it isn't what the manifest says. Whether it is then.
@@ -115,6 +166,14 @@ impl Engine {
         }
         mendings.forget(number);
         Ok(true)
+    }
+
+    /// Writes down what became of a damaged place.
+    pub(super) fn note_damage(&self, outcome: Outcome, means: Means, damage: &Damage) {
+        let name = damage.path.file_name().unwrap_or_default();
+        let repair = self.repair(outcome, means, &name.to_string_lossy());
+        let repair = repair.at([(damage.offset, damage.bytes)].into_iter());
+        self.note_repair(&repair.because(&damage.what));
     }
 
     /// A segment that is in use.

@@ -52,6 +52,8 @@ pub struct RecoveryReport {
     /// Bytes of a write that was never acknowledged as durable, dropped from the tail of the log and
     /// of the manifest.
     pub torn_bytes: u64,
+    /// Blocks of 4,096 bytes of the log that weren't as they were written, and that parity put together again.
+    pub healed_blocks: u64,
     /// Damage that could be healed, that touches nothing the store still needs, or that is fenced (see
     /// [`Db::lost_ranges`](crate::Db::lost_ranges)).
     pub damage: Vec<Damage>,
@@ -149,6 +151,7 @@ impl Engine {
         report.closed_cleanly = log_report.ended_cleanly;
         report.log_bytes_read = log_report.bytes;
         report.torn_bytes += log_report.torn_bytes;
+        report.healed_blocks = log_report.healed_blocks;
         report.damage.extend(log_report.damage);
 
         let mut replay = Replay::new(options, &state, keyspaces);
@@ -409,6 +412,7 @@ fn open_log(
             file_bytes: options.log_file_bytes,
             identifier_delay: options.identifier_delay,
             buffer_bytes: options.log_buffer_bytes,
+            parity: options.parity,
         },
         registry: Some(Arc::new(Registry(manifest.clone()))),
         known: state.log_files.values().cloned().collect(),

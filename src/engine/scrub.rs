@@ -219,7 +219,7 @@ impl Engine {
         let go_on = || self.calls.check();
         let mut report = ScrubReport::default();
         let mut wanted = (SegmentNumber(0), self.next_number());
-        let mended = self.cache.mendings().mended();
+        let mended = self.mended_files();
         loop {
             let (found, through) = self.scrub_next(wanted, &go_on)?;
             report.add(found);
@@ -228,7 +228,7 @@ impl Engine {
                 None => break,
             }
         }
-        self.cache.mendings().try_again();
+        self.mend_again();
         loop {
             match self.step_mend() {
                 Ok(true) | Err(Error::Damaged(_)) => {}
@@ -239,7 +239,7 @@ impl Engine {
                 }
             }
         }
-        report.mended += self.cache.mendings().mended() - mended;
+        report.mended += self.mended_files() - mended;
         self.scrub.known.lock().report.add(report.clone());
         Ok(report)
     }

@@ -75,14 +75,19 @@ pub struct Statistics {
     pub backups_made: u64,
     /// What the last backup by policy, or the archive, met, until one succeeds.
     pub backup_failure: Option<String>,
-    /// Blocks of 4,096 bytes that reads found damaged and put together again from parity, since the store was
-    /// opened; each counted once until its segment is written anew.
+    /// Blocks of 4,096 bytes of segments and log files that were found damaged and put together again from parity, by
+    /// the open and since; each counted once until its file is written anew.
     pub healed_blocks: u64,
     /// Segments written anew because something of them was damaged, since the store was opened.
     pub mended_segments: u64,
     /// Segments of which a read has found something damaged and put it together again, and that aren't written
     /// anew yet; or can't be, since more of them is damaged than parity makes up for: see `mend_failure`.
     pub damaged_segments: usize,
+    /// Log files written anew because something of them was damaged, since the store was opened.
+    pub mended_log_files: u64,
+    /// Log files of which something was damaged and put together again, and that aren't written anew yet; or can't be.
+    /// One that is appended to waits until it is full.
+    pub damaged_log_files: usize,
     /// What the last attempt to write one anew met, until one succeeds.
     pub mend_failure: Option<String>,
     /// How far the scrubber has come.
@@ -182,9 +187,11 @@ impl Engine {
                 .map(|_| self.archive.through()),
             backups_made: self.backup_job.made(),
             backup_failure: self.backup_job.failure().map(|error| error.to_string()),
-            healed_blocks: self.cache.mendings().units(),
+            healed_blocks: self.cache.mendings().units() + self.log.mendings().units(),
             mended_segments: self.cache.mendings().mended(),
             damaged_segments: self.cache.mendings().damaged(),
+            mended_log_files: self.log.mendings().mended(),
+            damaged_log_files: self.log.mendings().damaged(),
             mend_failure: self.mend_failure.lock().as_ref().map(Error::to_string),
             scrub: self.scrub_status(),
             keyspaces: keyspaces.trees().map(of_tree).collect(),

@@ -368,6 +368,7 @@ fn put_log_file(out: &mut Vec<u8>, meta: &LogFileMeta) {
     put_varint(out, meta.first_index.0);
     put_varint(out, meta.previous_number.0);
     put_varint(out, meta.previous_end_lsn.0);
+    out.push(meta.parity.byte());
 }
 
 fn read_log_file(reader: &mut Reader<'_>) -> Option<LogFileMeta> {
@@ -380,6 +381,7 @@ fn read_log_file(reader: &mut Reader<'_>) -> Option<LogFileMeta> {
         first_index: Index(reader.varint()?),
         previous_number: LogNumber(reader.varint()?),
         previous_end_lsn: Lsn(reader.varint()?),
+        parity: Parity::from_byte(reader.u8()?)?,
     })
 }
 

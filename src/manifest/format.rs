@@ -87,7 +87,9 @@ pub(super) fn parse_name(name: &str) -> Name {
             .and_then(parse_number)
             .is_some_and(|number| number > 0)
     };
-    if [".log", ".ids", ".segment"].into_iter().any(numbered)
+    if [".log", ".ids", ".parity", ".segment"]
+        .into_iter()
+        .any(numbered)
         || name == "vote.a"
         || name == "vote.b"
     {

@@ -89,17 +89,17 @@ pub fn heal(
 }
 
 /// One group as it is on the disk: which of its units are as they were written.
-struct Group {
+pub(super) struct Group {
     /// Offset of the first unit.
-    start: u64,
-    content: Vec<Unit>,
-    parity: Vec<Unit>,
-    checksums: Vec<u64>,
-    file_id: FileId,
+    pub(super) start: u64,
+    pub(super) content: Vec<Unit>,
+    pub(super) parity: Vec<Unit>,
+    pub(super) checksums: Vec<u64>,
+    pub(super) file_id: FileId,
 }
 
 /// A unit's bytes; `None` if they are lost.
-type Unit = Option<Vec<u8>>;
+pub(super) type Unit = Option<Vec<u8>>;
 
 impl Group {
     fn read(
@@ -138,7 +138,7 @@ impl Group {
     }
 
     /// The whole content of the group.
-    fn complete(mut self) -> Result<Healed, Unhealable> {
+    pub(super) fn complete(mut self) -> Result<Healed, Unhealable> {
         let lost: Vec<usize> = (0..self.content.len())
             .filter(|&unit| self.content.get(unit).is_some_and(Option::is_none))
             .collect();
@@ -204,7 +204,7 @@ impl Group {
 }
 
 /// A unit of which `there` bytes are in the file, filled up with zeros, if its checksum is right.
-fn good_unit(
+pub(super) fn good_unit(
     units: &dyn Units,
     file_id: FileId,
     offset: u64,

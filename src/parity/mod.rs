@@ -8,6 +8,7 @@
 mod encoder;
 mod geometry;
 mod heal;
+mod slot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod trailer;
 pub use encoder::ParityEncoder;
 pub use geometry::Geometry;
 pub use heal::{Healed, heal};
+pub use slot::{GroupTable, SlotCoder, Slots, restore};
 pub use table::Tail;
 pub use trailer::{Trailer, TrailerPart, find_tail};
 

@@ -72,7 +72,7 @@ impl SegmentMeta {
 /// All that must be known of a log file to read it when its own header is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFileMeta {
-    /// Its number; the files are `{number:08}.log` and `{number:08}.ids`.
+    /// Its number; the files are `{number:08}.log`, `.ids` and `.parity`.
     pub number: LogNumber,
     /// Random id, also in both files.
     pub file_id: FileId,
@@ -89,4 +89,6 @@ pub struct LogFileMeta {
     /// Where the log ends in the previous file (exclusive): what lies beyond was discarded. 0 if the
     /// previous file ends with its own `End` record.
     pub previous_end_lsn: Lsn,
+    /// How much parity is written for it, in `{number:08}.parity`.
+    pub parity: Parity,
 }

@@ -180,6 +180,17 @@ impl MemoryVfs {
         })
     }
 
+    /// From now on the pages of 4,096 bytes that this part of a file touches can't be read, until they are written
+    /// anew. False if there is no such file.
+    pub fn wear_out(&self, path: impl AsRef<Path>, offset: u64, bytes: u64) -> bool {
+        let mut disk = self.disk.lock();
+        let found = Name::of(path.as_ref()).and_then(|at| disk.find(&at));
+        let inode = found.and_then(|inode| disk.inode_mut(inode));
+        inode
+            .map(|inode| inode.wear_out(offset, offset.saturating_add(bytes)))
+            .is_ok()
+    }
+
     /// A file's length as programs see it.
     #[must_use]
     pub fn file_bytes(&self, path: impl AsRef<Path>) -> Option<u64> {
@@ -399,6 +410,10 @@ impl File for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.disk.lock();
         let inode = disk.inode(self.inode)?;
+        let end = offset.saturating_add(buffer.len() as u64);
+        if !inode.is_readable(offset, end) {
+            return Err(io::Error::other("a bad sector"));
+        }
         Ok(match self.access {
             Access::ReadDirect => inode.durable.read(buffer, offset),
             _ => inode.cached.read(buffer, offset),

@@ -1,16 +1,18 @@
-//! Makes log files: written under a temporary name, synced, renamed, the folder synced, registered.
+//! Makes log files: written under a temporary name, synced, renamed, the folder synced, registered. (The parity's
+//! file has nothing in it yet that could be half written.)
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::types::{LogFileMeta, StoreId};
+use crate::types::{LogFileMeta, Parity, StoreId};
 use crate::vfs::{Access, File};
 
 use super::format::{FileHeader, HeaderKind, UNIT_BYTES};
 use super::identify::{IdentifierFile, reserve_at_first};
 use super::names;
 use super::options::LogSetup;
+use super::protect::ParityFile;
 use super::writer::NewFile;
 
 /// Makes a log file and its sidecar. Once this has returned `Ok` both are durable, names included, and
@@ -29,10 +31,7 @@ pub(crate) fn create_file(
         registry.prepared(&meta)?;
     }
     if made.is_err() {
-        for path in [
-            names::log_path(&setup.dir, meta.number),
-            names::identifiers_path(&setup.dir, meta.number),
-        ] {
+        for path in names::all_paths(&setup.dir, meta.number) {
             // What stays behind is void, and removed by a later purge.
             let _ = setup.vfs.remove(&names::temporary(&path));
             let _ = setup.vfs.remove(&path);
@@ -55,6 +54,10 @@ fn try_create(setup: &LogSetup<'_>, store_id: StoreId, meta: &LogFileMeta) -> Re
     let path = names::log_path(&setup.dir, meta.number);
     let unit = header.encode(HeaderKind::Log);
     let file = publish(setup, &path, &unit, meta.capacity)?;
+    let parity = match meta.parity {
+        Parity::Off => None,
+        _ => Some(Arc::new(ParityFile::create(setup, meta, &file)?)),
+    };
     let synced = setup.vfs.sync_dir(&setup.dir);
     // Final: others may have names to be made durable there, and asking again proves nothing.
     synced.map_err(|e| Error::OutcomeUnknown {
@@ -66,6 +69,7 @@ fn try_create(setup: &LogSetup<'_>, store_id: StoreId, meta: &LogFileMeta) -> Re
         path,
         file,
         identifiers: Arc::new(identifiers),
+        parity,
     })
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct FoundFile {
     pub is_known: bool,
     /// What is wrong with its headers.
     pub damage: Vec<Damage>,
+    /// Whether that is the log file's own one.
+    pub is_header_bad: bool,
 }
 
 /// The folder's content.
@@ -74,7 +76,9 @@ pub(crate) fn read_folder(setup: &LogSetup<'_>) -> Result<Folder> {
         }
         match kind {
             NameKind::Log => logs.push(number),
-            NameKind::Identifiers => sidecars.push(number),
+            NameKind::Identifiers | NameKind::Parity => {
+                sidecars.push((number, setup.dir.join(&entry.name)));
+            }
             NameKind::Temporary => folder.litter.push(setup.dir.join(&entry.name)),
         }
     }
@@ -101,9 +105,8 @@ pub(crate) fn read_folder(setup: &LogSetup<'_>) -> Result<Folder> {
         }
         folder.files.insert(number, file);
     }
-    for number in sidecars {
+    for (number, path) in sidecars {
         if !folder.files.contains_key(&number) {
-            let path = names::identifiers_path(&setup.dir, number);
             folder.litter.push(path);
         }
     }
@@ -133,6 +136,7 @@ fn read_headers(
         true => read(&path, HeaderKind::Log)?,
         false => None,
     };
+    let is_header_bad = is_there && own.is_none();
     let copy = read(
         &names::identifiers_path(&setup.dir, number),
         HeaderKind::Identifiers,
@@ -145,6 +149,7 @@ fn read_headers(
         meta,
         is_known: known.is_some(),
         damage,
+        is_header_bad,
     })
 }
 
@@ -182,7 +187,8 @@ fn header(
         Err(e) => return Err(Error::io("open", path, e)),
     };
     let mut unit = vec![0; UNIT];
-    let source = Source::new(path, file, is_lenient(setup))?;
+    // One that can't be read is as good as one that is bad: there is another.
+    let source = Source::new(path, file, true)?;
     let read = source.read(&mut unit, 0)?;
     unit.truncate(read);
     if unit.is_empty() {
@@ -263,7 +269,8 @@ pub(crate) fn read_identifiers(
         return Ok(IdentifierTable::none(meta.file_id, start));
     };
     let file = settled.direct.unwrap_or(settled.file);
-    let source = Source::new(&path, file, is_lenient(setup))?;
+    // A unit that can't be read lists nothing; the records are checked by themselves.
+    let source = Source::new(&path, file, true)?;
     let len = source.len().min(bytes_max(meta.capacity));
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     let read = source.read(&mut bytes, 0)?;

@@ -102,7 +102,8 @@ fn damage(input: &mut Input<'_>, rest: &Rest) -> Done {
         let name = &names[input.place(names.len())];
         let path = dir().join(name);
         // Alone, a log can't tell every missing file from a purged one.
-        let remove = input.u8() == 1 && (rest.options.registry.is_some() || name.ends_with("ids"));
+        let is_needed = name.ends_with("log");
+        let remove = input.u8() == 1 && (rest.options.registry.is_some() || !is_needed);
         let changed = match remove {
             true => rest.disk.remove_file(&path),
             false => edit_file(input, &rest.disk, &path),

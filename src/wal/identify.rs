@@ -12,10 +12,13 @@ use crate::vfs::{Access, File};
 
 use super::folder;
 use super::format::{FileHeader, HeaderKind, UNIT_BYTES};
+use super::heal::Healer;
 use super::identifiers::{Identifier, WRITE_UNITS_MAX, encode_units};
 use super::names;
 use super::options::LogSetup;
+use super::protect::ParityJob;
 use super::scan::{Item, Scanner};
+use super::source::Source;
 
 /// The fewest identifiers that a unit holds.
 const PER_UNIT_MIN: u64 = 90;
@@ -47,6 +50,8 @@ pub(crate) struct Job {
     pub file: Arc<IdentifierFile>,
     pub identifiers: Vec<Identifier>,
     pub seal: Option<Lsn>,
+    /// What is to be protected once they are written.
+    pub parity: Option<ParityJob>,
 }
 
 /// How a step failed.
@@ -188,7 +193,10 @@ fn collect(setup: &LogSetup<'_>, meta: &LogFileMeta, end: Lsn) -> Result<Vec<Ide
     let path = names::log_path(&setup.dir, meta.number);
     let opened = setup.vfs.open(&path, Access::Read);
     let file = opened.map_err(|e| Error::io("open", &path, e))?;
-    let source = super::source::Source::new(&path, file, folder::is_lenient(setup))?;
+    let source = Source::new(&path, file, folder::is_lenient(setup))?;
+    let mut healer = Healer::new(&*setup.vfs, &setup.dir, meta);
+    healer.heal_all(&source);
+    let source = source.patched(healer.patches());
     let mut scanner = Scanner::new(source, meta, end.0 - meta.first_lsn.0);
     let mut good = Vec::new();
     while let Some(item) = scanner.next()? {

@@ -1,13 +1,15 @@
-//! Shows what is on disk, whole or not: every header, record and unit of identifiers.
+//! Shows what is on disk, whole or not: every header, record, unit of identifiers, and parity.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::parity::Slots;
 use crate::types::{LogFileMeta, Lsn, UNIT};
 use crate::vfs::Access;
 
 use super::folder;
 use super::format::{RecordHeader, UNIT_BYTES};
+use super::heal::Healer;
 use super::identifiers::{UnitState, decode_unit};
 use super::names;
 use super::options::LogSetup;
@@ -85,6 +87,26 @@ pub enum Inspected {
         /// What it holds; `None` if it is damaged.
         unit: Option<InspectedUnit>,
     },
+    /// The parity of the log file named last begins.
+    Parity {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// The parity of a part of the log file; parts that have none that can be read aren't shown.
+    ParityGroup {
+        /// Where in the parity's file it begins.
+        offset: u64,
+        /// The part of the log file that it covers, from.
+        from: u64,
+        /// To, exclusive.
+        to: u64,
+        /// Offsets of the blocks of that part that aren't as they were written.
+        bad: Vec<u64>,
+        /// Whether all of those can be put together again.
+        is_healable: bool,
+        /// Whether all of the parity is as it was written.
+        is_whole: bool,
+    },
 }
 
 /// What a unit of identifiers says.
@@ -118,6 +140,7 @@ pub fn inspect(setup: LogSetup<'_>, show: &mut dyn FnMut(Inspected)) -> Result<(
         };
         inspect_records(&setup, &file.path, meta, show)?;
         inspect_identifiers(&setup, meta, show)?;
+        inspect_parity(&setup, &file.path, meta, show)?;
     }
     Ok(())
 }
@@ -166,6 +189,40 @@ fn record(meta: &LogFileMeta, header: &RecordHeader, is_good: bool) -> Inspected
         payload_bytes: header.bytes.saturating_sub(header.payload_at as u64),
         is_good,
     }
+}
+
+fn inspect_parity(
+    setup: &LogSetup<'_>,
+    path: &Path,
+    meta: &LogFileMeta,
+    show: &mut dyn FnMut(Inspected),
+) -> Result<()> {
+    let mut healer = Healer::new(&*setup.vfs, &setup.dir, meta);
+    let (Some(source), true) = (source(setup, path)?, healer.has_parity()) else {
+        return Ok(());
+    };
+    let path = names::parity_path(&setup.dir, meta.number);
+    show(Inspected::Parity { path });
+    for group in healer.groups() {
+        let Some(table) = healer.table(group).cloned() else {
+            continue;
+        };
+        let range = table.content();
+        healer.heal(&source, range.clone());
+        let within = |at: &u64| range.contains(at);
+        let lost: Vec<u64> = healer.lost().iter().copied().filter(within).collect();
+        let healed = healer.healed().into_iter().filter(within);
+        let is_healable = lost.is_empty();
+        show(Inspected::ParityGroup {
+            offset: Slots::new(meta.parity).start(group),
+            from: range.start,
+            to: table.end(),
+            bad: lost.into_iter().chain(healed).collect(),
+            is_healable,
+            is_whole: healer.is_slot_whole(group),
+        });
+    }
+    Ok(())
 }
 
 fn inspect_identifiers(

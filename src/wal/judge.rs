@@ -1,10 +1,13 @@
 //! Judges one log file: scans it, holds what it finds against the identifiers, and asks the table.
-//! Pure: reads, and writes nothing.
+//! Pure: reads, and writes nothing. Before anything is judged that isn't clean, parity is asked what should be there.
+
+use std::ops::Range;
 
 use crate::error::Result;
 use crate::types::{LogFileMeta, Lsn};
 
-use super::format::{RecordHeader, RecordKind, UNIT_BYTES, decode_header, payload_matches};
+use super::format::{RECORD_HEADER_BYTES_MAX, RecordHeader, RecordKind, UNIT_BYTES};
+use super::heal::Healer;
 use super::identifiers::{Identifier, IdentifierTable, Lookup};
 use super::scan::{Item, Scanner};
 use super::source::Source;
@@ -115,12 +118,29 @@ struct Found {
     all_listed: bool,
 }
 
-/// Scans and judges a file. `progress` is told the offset now and then.
+impl Found {
+    /// Where the file isn't clean, as offsets.
+    fn doubts(&self, meta: &LogFileMeta) -> Vec<Range<u64>> {
+        let offset = |lsn: Lsn| lsn.0.saturating_sub(meta.first_lsn.0);
+        let doubts = self.suspects.iter().map(|suspect| match &suspect.item {
+            Item::Record(header) => offset(header.lsn)..offset(header.end()),
+            Item::Damaged { header, after } => *after..offset(header.end()),
+            Item::Gap { from, to, .. } => *from..to.saturating_add(RECORD_HEADER_BYTES_MAX as u64),
+            Item::Stray { from, to } => *from..*to,
+            Item::Tail { from, .. } => *from..meta.capacity,
+        });
+        doubts.collect()
+    }
+}
+
+/// Scans and judges a file. `progress` is told the offset now and then. What `healer` puts together again counts as
+/// if the disk had it.
 pub(crate) fn judge(
     source: Source,
     meta: &LogFileMeta,
     table: &mut IdentifierTable,
     context: Context,
+    healer: &mut Healer,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Judged> {
     let inside = |lsn: Lsn| {
@@ -129,10 +149,39 @@ pub(crate) fn judge(
             .filter(|&at| at >= UNIT_BYTES)
     };
     let limit = context.cut.or(table.sealed()).and_then(inside);
-    let mut scanner = Scanner::new(source, meta, limit.unwrap_or(meta.capacity));
-    let found = look(&mut scanner, meta, table, progress)?;
+    let (found, doubts) = loop {
+        let healed = source.patched(healer.patches());
+        let mut scanner = Scanner::new(healed, meta, limit.unwrap_or(meta.capacity));
+        match look(&mut scanner, meta, table, progress) {
+            Ok(found) => {
+                let doubts = found.doubts(meta);
+                if !healer.heal_each(&source, &doubts) {
+                    break (found, doubts);
+                }
+            }
+            // A sector that can't be read is one that is lost.
+            Err(error) if !healer.heal_all(&source) => return Err(error),
+            Err(_) => {}
+        }
+    };
+    let first = doubts.iter().map(|range| range.start).min();
+    let proved = first.and_then(|first| healer.proved(first));
     let finished = context.finished || table.sealed().is_some() || found.end_record.is_some();
-    Ok(decide(found, meta, table, limit, finished))
+    let bounds = Bounds {
+        limit,
+        finished,
+        proved: proved.unwrap_or_default(),
+    };
+    Ok(decide(found, meta, table, bounds))
+}
+
+/// What is known of a file beside what is in it.
+struct Bounds {
+    /// Where the log in this file ends, if that is known.
+    limit: Option<u64>,
+    finished: bool,
+    /// Parity proves that all before this was durable.
+    proved: Lsn,
 }
 
 fn look(
@@ -206,35 +255,9 @@ fn identifier_state(table: &mut IdentifierTable, header: &RecordHeader) -> Ident
 }
 
 /// What an `End` record's payload says: nothing after a close, or the next file's number.
-fn end_record(payload: &[u8]) -> Ending {
+pub(crate) fn end_record(payload: &[u8]) -> Ending {
     let number = payload.try_into().map(u64::from_le_bytes);
     number.map_or(Ending::Closed, Ending::Continued)
-}
-
-/// Whether a file with sealed identifiers ends with the `End` record of a clean close.
-pub(crate) fn was_closed(
-    source: &Source,
-    meta: &LogFileMeta,
-    table: &mut IdentifierTable,
-) -> Result<bool> {
-    let Some(last) = table.last() else {
-        return Ok(false);
-    };
-    let Some(offset) = last.lsn.0.checked_sub(meta.first_lsn.0) else {
-        return Ok(false);
-    };
-    if last.kind != RecordKind::End || last.bytes > UNIT_BYTES {
-        return Ok(false);
-    }
-    let mut bytes = vec![0; last.bytes as usize];
-    let read = source.read(&mut bytes, offset)?;
-    bytes.truncate(read);
-    let header = decode_header(meta.salt, last.lsn, &bytes, last.bytes);
-    Ok(header.is_some_and(|header| {
-        Identifier::of(&header) == last
-            && payload_matches(&header, &bytes)
-            && end_record(&bytes[header.payload_at..]) == Ending::Closed
-    }))
 }
 
 /// The payload of an `End` record.
@@ -266,9 +289,7 @@ fn mark_of_identifier(one: &Identifier) -> Mark {
 struct Judge<'a> {
     meta: &'a LogFileMeta,
     table: &'a mut IdentifierTable,
-    /// Where the log in this file ends, if that is known.
-    limit: Option<u64>,
-    finished: bool,
+    bounds: Bounds,
     watermark: Lsn,
     last_good: Option<Lsn>,
     /// After the last byte that may belong to a discarded write.
@@ -282,18 +303,11 @@ struct Cut {
     torn_bytes: u64,
 }
 
-fn decide(
-    found: Found,
-    meta: &LogFileMeta,
-    table: &mut IdentifierTable,
-    limit: Option<u64>,
-    finished: bool,
-) -> Judged {
+fn decide(found: Found, meta: &LogFileMeta, table: &mut IdentifierTable, bounds: Bounds) -> Judged {
     let mut judge = Judge {
         meta,
         table,
-        limit,
-        finished,
+        bounds,
         watermark: found.watermark,
         last_good: found.last_good,
         used: found.used,
@@ -357,7 +371,7 @@ impl Judge<'_> {
                 cut
             }
             Item::Tail { from, .. } => {
-                let to = self.limit.unwrap_or(self.meta.capacity);
+                let to = self.bounds.limit.unwrap_or(self.meta.capacity);
                 self.unreadable(from, to);
                 self.unlisted(from, to)
             }
@@ -366,8 +380,8 @@ impl Judge<'_> {
 
     fn around(&self, from: Lsn) -> Surroundings {
         Surroundings {
-            covered: self.watermark > from || self.table.end() > from,
-            finished: self.finished,
+            covered: self.watermark > from || self.table.end() > from || self.bounds.proved > from,
+            finished: self.bounds.finished,
             followed: self.last_good.is_some_and(|lsn| lsn > from),
         }
     }

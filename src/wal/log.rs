@@ -1,10 +1,12 @@
 //! The log itself: who may append, in which order, how durably; and what is told of it.
 //!
-//! Locks are taken in this order: `sync_turn`, `identifier_turn`, `prepare_turn`, `writer`, `view`.
+//! Locks are taken in this order: `sync_turn`, `parity_turn`, `identifier_turn`, `prepare_turn`, `writer`, `view`.
 //! No disk is waited for under `view`.
 
 mod append;
 mod maintain;
+mod mend;
+mod protect;
 mod tail;
 
 use std::collections::VecDeque;
@@ -15,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+pub(crate) use self::mend::MendedLog;
 pub use self::tail::LogTail;
 
 use crate::error::{Error, Result};
@@ -23,7 +26,9 @@ use crate::vfs::Lock;
 
 use super::format::UNIT_BYTES;
 use super::identify::Job;
+use super::mending::Mendings;
 use super::options::{LogAccess, LogReport, LogSetup};
+use super::protect::{ParityJob, Protector};
 use super::reader::{LogReader, Wanted};
 use super::recovery::{self, Hole};
 use super::timeline::Timeline;
@@ -40,9 +45,14 @@ pub struct Log {
     /// Held over each sync of a log file.
     syncing: Mutex<()>,
     identifier_turn: Mutex<VecDeque<Job>>,
+    /// Held by the one who writes parity.
+    parity_turn: Mutex<Protector>,
+    /// Files that parity is to be written for.
+    unprotected: Mutex<VecDeque<ParityJob>>,
     prepare_turn: Mutex<()>,
     writer: Mutex<Writer>,
     view: Mutex<View>,
+    mendings: Arc<Mendings>,
     /// All before this position is durable.
     durable: AtomicU64,
     /// All before this position may be acknowledged as durable: its identifiers are too, if they must be.
@@ -153,6 +163,10 @@ impl Log {
             closed: false,
         };
         let end = found.files.last().map_or(0, |file| file.end.0);
+        let mendings = Arc::new(Mendings::default());
+        for file in &found.files {
+            mendings.note(file.meta.number, &file.healed);
+        }
         let files = found.files.into_iter().map(|file| ViewFile {
             meta: file.meta,
             end: file.end,
@@ -170,9 +184,12 @@ impl Log {
             sync_turn: Mutex::new(()),
             syncing: Mutex::new(()),
             identifier_turn: Mutex::new(VecDeque::new()),
+            parity_turn: Mutex::default(),
+            unprotected: Mutex::default(),
             prepare_turn: Mutex::new(()),
             writer: Mutex::new(writer),
             view: Mutex::new(view),
+            mendings,
             durable: AtomicU64::new(end),
             settled: AtomicU64::new(end),
             end: AtomicU64::new(end),
@@ -273,8 +290,13 @@ impl Log {
             wanted(index, None),
             &view.timeline,
             view.files.iter().map(|file| (file.meta.clone(), file.end)),
-            Arc::clone(&view.holes),
+            self.known_damage(&view),
         )
+    }
+
+    /// What readers are told of damage, and whom they tell.
+    fn known_damage(&self, view: &View) -> (Arc<[Hole]>, Arc<Mendings>) {
+        (Arc::clone(&view.holes), Arc::clone(&self.mendings))
     }
 
     /// As [`Log::read_from`], but only what is durable (see [`Log::durable_lsn`]), and without ever waiting
@@ -293,7 +315,7 @@ impl Log {
             wanted(index, at),
             &view.timeline,
             files.map(|file| (file.meta.clone(), file.end.min(durable))),
-            Arc::clone(&view.holes),
+            self.known_damage(&view),
         )
     }
 
@@ -307,7 +329,7 @@ impl Log {
         let wanted = Wanted {
             index,
             at: end.filter(|_| index > view.timeline.last()),
-            is_following: true,
+            following: end.or(Some(Lsn(0))),
         };
         let older = view.files.iter().rev().skip(1).rev();
         let older = older.map(|file| (file.meta.clone(), file.end));
@@ -315,8 +337,8 @@ impl Log {
             let capacity = Lsn(meta.first_lsn.0.saturating_add(meta.capacity));
             (meta.clone(), capacity)
         }));
-        let holes = Arc::clone(&view.holes);
-        let reader = LogReader::new(&self.setup, wanted, &view.timeline, files, holes)?;
+        let damage = self.known_damage(&view);
+        let reader = LogReader::new(&self.setup, wanted, &view.timeline, files, damage)?;
         Ok((reader, newest))
     }
 
@@ -400,11 +422,11 @@ impl Log {
 }
 
 fn wanted(index: Index, at: Option<Lsn>) -> Wanted {
-    let is_following = false;
+    let following = None;
     Wanted {
         index,
         at,
-        is_following,
+        following,
     }
 }
 

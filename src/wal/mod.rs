@@ -37,13 +37,16 @@ mod folder;
 mod format;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
+mod heal;
 mod identifiers;
 mod identify;
 mod inspect;
 mod judge;
 mod log;
+mod mending;
 mod names;
 mod options;
+mod protect;
 mod reader;
 mod recovery;
 mod scan;
@@ -59,6 +62,7 @@ mod tests;
 pub(crate) use self::folder::lost_files;
 pub use self::format::RecordKind;
 pub use self::inspect::{Inspected, InspectedUnit, inspect};
+pub(crate) use self::log::MendedLog;
 pub use self::log::{Log, LogTail};
 pub use self::options::{
     DamagePolicy, FILE_BYTES_MAX, FILE_BYTES_MIN, GROUP_BYTES_MAX, LogAccess, LogOptions,
@@ -68,7 +72,7 @@ pub use self::reader::{LogReader, Record};
 pub(crate) use self::term_vote::check_vote;
 pub use self::term_vote::{TermVote, Vote};
 pub use crate::types::{
-    Durability, FileId, Index, LogFileMeta, LogNumber, Lsn, StoreId, StreamId, Term,
+    Durability, FileId, Index, LogFileMeta, LogNumber, Lsn, Parity, StoreId, StreamId, Term,
 };
 
 /// A record to be appended.

@@ -11,6 +11,7 @@ use super::format::NUMBER_MAX;
 pub(crate) enum NameKind {
     Log,
     Identifiers,
+    Parity,
     /// Not yet published.
     Temporary,
 }
@@ -21,6 +22,20 @@ pub(crate) fn log_path(dir: &Path, number: LogNumber) -> PathBuf {
 
 pub(crate) fn identifiers_path(dir: &Path, number: LogNumber) -> PathBuf {
     dir.join(format!("{:08}.ids", number.0))
+}
+
+/// The parity of a log file, if it has any.
+pub(crate) fn parity_path(dir: &Path, number: LogNumber) -> PathBuf {
+    dir.join(format!("{:08}.parity", number.0))
+}
+
+/// All files that a log file may consist of.
+pub(crate) fn all_paths(dir: &Path, number: LogNumber) -> [PathBuf; 3] {
+    [
+        log_path(dir, number),
+        identifiers_path(dir, number),
+        parity_path(dir, number),
+    ]
 }
 
 /// The name under which a file is made before it is published.
@@ -36,6 +51,7 @@ pub(crate) fn parse(name: &str) -> Option<(LogNumber, NameKind)> {
     let kind = match kind {
         "log" => NameKind::Log,
         "ids" => NameKind::Identifiers,
+        "parity" => NameKind::Parity,
         "log.tmp" | "ids.tmp" => NameKind::Temporary,
         _ => return None,
     };
@@ -55,6 +71,7 @@ mod tests {
             for (path, kind) in [
                 (log_path(dir, number), NameKind::Log),
                 (identifiers_path(dir, number), NameKind::Identifiers),
+                (parity_path(dir, number), NameKind::Parity),
                 (temporary(&log_path(dir, number)), NameKind::Temporary),
                 (
                     temporary(&identifiers_path(dir, number)),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use super::format::{
     RECORD_HEADER_BYTES_MAX, RecordHeader, RecordKind, UNIT_BYTES, decode_header, payload_matches,
     round_up,
 };
+use super::heal::Healer;
+use super::mending::Mendings;
 use super::names;
 use super::options::{DamagePolicy, LogSetup};
 use super::recovery::Hole;
@@ -67,8 +70,9 @@ pub(super) struct Wanted {
     pub index: Index,
     /// A position that it doesn't lie before, if one is known.
     pub at: Option<Lsn>,
-    /// Also those that come later: the newest file is read to its capacity.
-    pub is_following: bool,
+    /// Also those that come later: the newest file is read to its capacity. What isn't as it should be from this
+    /// position on may be about to be written, and parity isn't asked.
+    pub following: Option<Lsn>,
 }
 
 /// Goes through the log as it was when [`super::Log::read_from`] was called, leaving out what was
@@ -91,6 +95,18 @@ pub struct LogReader {
     last: Option<Option<Lsn>>,
     /// Where the record that was returned last ends.
     position: Option<Lsn>,
+    healing: Healing,
+}
+
+/// What is asked of parity when something isn't as it was written.
+struct Healing {
+    dir: PathBuf,
+    mendings: Arc<Mendings>,
+    /// Of the part at hand, once it has been needed.
+    healer: Option<Healer>,
+    /// What was asked for last, as offsets.
+    wanted: Range<u64>,
+    following: Option<Lsn>,
 }
 
 impl fmt::Debug for LogReader {
@@ -108,8 +124,9 @@ impl LogReader {
         wanted: Wanted,
         timeline: &Timeline,
         files: impl Iterator<Item = (LogFileMeta, Lsn)>,
-        holes: Arc<[Hole]>,
+        damage: (Arc<[Hole]>, Arc<Mendings>),
     ) -> Result<Self> {
+        let (holes, mendings) = damage;
         let Wanted { index, at, .. } = wanted;
         let tolerant = setup.damage == DamagePolicy::Tolerate;
         let first = timeline.first();
@@ -122,7 +139,7 @@ impl LogReader {
         let start = timeline.start_for(index).max(at);
         let mut parts = VecDeque::new();
         // Above the last record there is nothing to read, and damage below it is no matter.
-        let is_above = index > timeline.last() && !tolerant && !wanted.is_following;
+        let is_above = index > timeline.last() && !tolerant && wanted.following.is_none();
         for (meta, to) in files.filter(|_| !is_above) {
             let begin = Lsn(meta.first_lsn.0 + UNIT_BYTES);
             let from = start.map_or(begin, |start| start.max(begin));
@@ -150,6 +167,13 @@ impl LogReader {
             chunk_at: 0,
             last: None,
             position: at,
+            healing: Healing {
+                dir: setup.dir.clone(),
+                mendings,
+                healer: None,
+                wanted: 0..0,
+                following: wanted.following,
+            },
         })
     }
 
@@ -170,6 +194,44 @@ impl LogReader {
         reason = "an iterator would go on after an error"
     )]
     pub fn next(&mut self) -> Result<Option<Record>> {
+        loop {
+            match self.next_as_it_stands() {
+                Err(Error::Damaged(_) | Error::Io { .. }) if self.heal() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Asks parity for what the last read wanted. Whether that made a difference.
+    fn heal(&mut self) -> bool {
+        let Some(part) = self.parts.front() else {
+            return false;
+        };
+        let is_unwritten = |from| self.healing.following.is_some_and(|end| from >= end);
+        if is_unwritten(part.from) {
+            return false;
+        }
+        let Ok(source) = self.open() else {
+            return false;
+        };
+        let known = self.healing.healer.take();
+        let new = || Healer::new(&*self.vfs, &self.healing.dir, &part.meta);
+        let mut healer = known.unwrap_or_else(new);
+        let from = part.from.0.saturating_sub(part.meta.first_lsn.0);
+        let wanted = &self.healing.wanted;
+        let range = from.min(wanted.start)..wanted.end.max(round_up(from) + UNIT_BYTES);
+        let found = healer.heal(&source, range);
+        if found {
+            let number = part.meta.number;
+            self.healing.mendings.note(number, &healer.healed());
+            self.file = Some(source.patched(healer.patches()));
+            self.read_again();
+        }
+        self.healing.healer = Some(healer);
+        found
+    }
+
+    fn next_as_it_stands(&mut self) -> Result<Option<Record>> {
         loop {
             let Some(part) = self.parts.front() else {
                 return Ok(None);
@@ -215,6 +277,7 @@ impl LogReader {
     fn next_part(&mut self) {
         self.parts.pop_front();
         self.file = None;
+        self.healing.healer = None;
         self.chunk = Bytes::new();
         self.last = Some(None);
     }
@@ -320,6 +383,7 @@ impl LogReader {
         let offset = lsn.0 - part.meta.first_lsn.0;
         let rest = usize::try_from(part.to.0.saturating_sub(lsn.0)).unwrap_or(usize::MAX);
         let want = want.min(rest);
+        self.healing.wanted = offset..offset.saturating_add(want as u64);
         if let Some(at) = offset.checked_sub(self.chunk_at)
             && let Ok(at) = usize::try_from(at)
             && self.chunk.len() >= at.saturating_add(want)
@@ -336,6 +400,8 @@ impl LogReader {
         let last = std::mem::take(&mut self.chunk).try_into_mut();
         let mut chunk = last.unwrap_or_default();
         chunk.resize(want.max(self.chunk_bytes.min(rest)), 0);
+        // A bad sector further on keeps all of it from being read.
+        self.healing.wanted = offset..offset.saturating_add(chunk.len() as u64);
         let read = file.read(&mut chunk, offset)?;
         chunk.truncate(read);
         self.chunk = chunk.freeze();

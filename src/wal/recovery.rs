@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use crate::error::{Damage, Error, Result};
 use crate::types::{Index, LogFileMeta, LogNumber, Lsn, StoreId};
 
-use self::examine::{Ahead, examine};
+use self::examine::{Ahead, Examined, Subject, examine, was_closed};
 use self::ledger::Ledger;
 use super::folder::{self, Folder, FoundFile};
 use super::format::UNIT_BYTES;
-use super::judge::{self, Context, Ending, Judged, Loss, Stretch, judge};
+use super::heal::Healer;
+use super::judge::{Context, Ending, Judged, Loss, Stretch, judge};
 use super::names;
 use super::options::{DamagePolicy, LogAccess, LogReport, LogSetup};
 use super::table::Verdict;
@@ -35,6 +36,8 @@ pub(crate) struct RecoveredFile {
     pub top: Index,
     /// Whether its identifiers are complete and sealed.
     pub identified: bool,
+    /// Units of it that parity put together again, as offsets.
+    pub healed: Vec<u64>,
 }
 
 /// Records that can't be read, in a log that was opened nevertheless.
@@ -130,8 +133,12 @@ fn recover_once(setup: &LogSetup<'_>) -> Result<Recovered> {
     let mut ledger = Ledger::new(setup, damage);
     let mut files = Vec::new();
     for part in parts {
-        let (meta, judged) = match part {
-            Part::File { meta, judged } => (meta, judged),
+        let (meta, judged, healed) = match part {
+            Part::File {
+                meta,
+                judged,
+                healed,
+            } => (meta, judged, healed),
             Part::Missing { path, loss } => {
                 ledger.lose(&path, Lsn(0), loss);
                 continue;
@@ -139,6 +146,7 @@ fn recover_once(setup: &LogSetup<'_>) -> Result<Recovered> {
         };
         let path = names::log_path(&setup.dir, meta.number);
         ledger.report.torn_bytes += judged.torn_bytes;
+        ledger.healed(&path, &healed);
         for stretch in judged.stretches {
             match stretch {
                 Stretch::Kept(piece) => ledger.keep(piece),
@@ -151,6 +159,7 @@ fn recover_once(setup: &LogSetup<'_>) -> Result<Recovered> {
             end: judged.end,
             top: Index(0),
             identified: judged.identified,
+            healed,
         };
         ledger.files.push(file);
     }
@@ -175,16 +184,22 @@ fn recover_once(setup: &LogSetup<'_>) -> Result<Recovered> {
 fn litter(folder: &Folder, void: &[LogNumber], setup: &LogSetup<'_>) -> Vec<PathBuf> {
     let mut litter = folder.litter.clone();
     for &number in void {
-        litter.push(names::log_path(&setup.dir, number));
-        litter.push(names::identifiers_path(&setup.dir, number));
+        litter.extend(names::all_paths(&setup.dir, number));
     }
     litter
 }
 
 /// A file of the log, or the place where one should be.
 enum Part {
-    File { meta: LogFileMeta, judged: Judged },
-    Missing { path: PathBuf, loss: Loss },
+    File {
+        meta: LogFileMeta,
+        judged: Judged,
+        healed: Vec<u64>,
+    },
+    Missing {
+        path: PathBuf,
+        loss: Loss,
+    },
 }
 
 impl Part {
@@ -269,7 +284,9 @@ impl<'a> Chain<'a> {
             finished: false,
             cut: None,
         };
-        Ok(judge(source, meta, &mut table, context, &mut |_| {})?.is_void())
+        let mut healer = Healer::new(&*self.setup.vfs, &self.setup.dir, meta);
+        let judged = judge(source, meta, &mut table, context, &mut healer, &mut |_| {})?;
+        Ok(judged.is_void())
     }
 
     /// Looks at one file. Returns the number of its predecessor if it is part of the log.
@@ -295,27 +312,13 @@ impl<'a> Chain<'a> {
             self.void.push(file.number);
             return Ok(None);
         }
-        let context = Context {
-            finished: !is_head,
-            cut: self.cut,
-        };
-        let ready = (!is_head).then(|| self.ahead.take(file.number, context));
-        let (setup, done, all) = (self.setup, self.bytes_done, self.bytes_all);
-        let mut progress = |at: u64| {
-            if let Some(progress) = setup.progress {
-                progress(done + at, all);
-            }
-        };
-        let examined = match ready.flatten() {
-            Some(examined) => examined?,
-            None => examine(setup, meta, is_head, context, &mut progress)?,
-        };
+        let examined = self.examine(file, meta, is_head)?;
         let Some(examined) = examined else {
             self.missing(file.number, Some(meta));
             return Ok(Some(meta.previous_number));
         };
         self.bytes_done += meta.capacity;
-        progress(meta.capacity);
+        self.tell(0);
         let judged = examined.judged;
         if is_head {
             if judged.is_void() {
@@ -326,8 +329,9 @@ impl<'a> Chain<'a> {
         }
         // One that was closed may have given back its room, in a log without a registry.
         let used = judged.end.0.saturating_sub(meta.first_lsn.0);
-        let is_trimmed =
-            setup.registry.is_none() && judged.ending == Ending::Closed && examined.len >= used;
+        let is_trimmed = self.setup.registry.is_none()
+            && judged.ending == Ending::Closed
+            && examined.len >= used;
         let len = if is_trimmed {
             meta.capacity
         } else {
@@ -337,8 +341,45 @@ impl<'a> Chain<'a> {
         self.cut = Some(meta.previous_end_lsn).filter(|lsn| lsn.0 > 0);
         let previous = meta.previous_number;
         let meta = meta.clone();
-        self.parts.push(Part::File { meta, judged });
+        let healed = examined.healed;
+        self.parts.push(Part::File {
+            meta,
+            judged,
+            healed,
+        });
         Ok(Some(previous))
+    }
+
+    /// Reads and judges a file whose turn it is; `None` if it is gone.
+    fn examine(
+        &self,
+        file: &FoundFile,
+        meta: &LogFileMeta,
+        is_head: bool,
+    ) -> Result<Option<Examined>> {
+        let context = Context {
+            finished: !is_head,
+            cut: self.cut,
+        };
+        let ready = (!is_head).then(|| self.ahead.take(file.number, context));
+        match ready.flatten() {
+            Some(examined) => examined,
+            None => {
+                let subject = Subject {
+                    meta,
+                    is_head,
+                    is_header_bad: file.is_header_bad,
+                };
+                examine(self.setup, subject, context, &mut |at| self.tell(at))
+            }
+        }
+    }
+
+    /// Tells how far it is, so many bytes into the file at hand.
+    fn tell(&self, at: u64) {
+        if let Some(progress) = self.setup.progress {
+            progress(self.bytes_done + at, self.bytes_all);
+        }
     }
 
     /// Whether the log was closed in the file before a prepared one: then that was never used, and need
@@ -358,7 +399,7 @@ impl<'a> Chain<'a> {
         let Some(source) = folder::open_log(self.setup, meta, &table, false)? else {
             return Ok(false);
         };
-        judge::was_closed(&source, meta, &mut table)
+        was_closed(&source, meta, &mut table)
     }
 
     /// Once the newest file is known: was one after it in use that is gone?

@@ -1,6 +1,7 @@
 //! Bytes of one log file as recovery sees them: through the cache where a sync is proved, past it where
 //! it isn't.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::format::UNIT_BYTES;
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Where to read a file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Source {
     path: PathBuf,
     file: Arc<dyn File>,
@@ -22,7 +23,12 @@ pub(crate) struct Source {
     len: u64,
     /// Units that can't be read count as damaged, in place of an error.
     lenient: bool,
+    /// Units that parity knows better than the disk, by their offsets.
+    patches: Arc<Patches>,
 }
+
+/// Units of a file as they should be, by their offsets.
+pub(crate) type Patches = BTreeMap<u64, Vec<u8>>;
 
 impl Source {
     /// A file to read through the cache.
@@ -34,6 +40,7 @@ impl Source {
             direct: None,
             len,
             lenient,
+            patches: Arc::default(),
         })
     }
 
@@ -49,8 +56,82 @@ impl Source {
         self.len
     }
 
+    /// The same file with these units in place of what the disk has there.
+    pub fn patched(&self, patches: &Patches) -> Self {
+        let last = patches
+            .last_key_value()
+            .map_or(0, |(at, _)| at + UNIT_BYTES);
+        let mut patched = self.clone();
+        // What was cut off may be among them.
+        patched.len = self.len.max(last);
+        patched.patches = Arc::new(patches.clone());
+        patched
+    }
+
+    /// The same file, of which what can't be read is an error.
+    pub fn strict(&self) -> Self {
+        let mut strict = self.clone();
+        strict.lenient = false;
+        strict
+    }
+
     /// Fills `buffer` from `offset`; returns how much there was before the end of the file.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        if self.patches.is_empty() {
+            return self.read_disk(buffer, offset);
+        }
+        let there = self.len.saturating_sub(offset);
+        let there = usize::try_from(there).unwrap_or(usize::MAX);
+        let there = there.min(buffer.len());
+        let Some(buffer) = buffer.get_mut(..there) else {
+            return Ok(0);
+        };
+        match self.read_disk(buffer, offset) {
+            Ok(read) => {
+                buffer.iter_mut().skip(read).for_each(|byte| *byte = 0);
+                self.patch(buffer, offset);
+            }
+            Err(_) => self.read_around_patches(buffer, offset)?,
+        }
+        Ok(there)
+    }
+
+    /// Puts the patches into what was read from `offset` on.
+    fn patch(&self, buffer: &mut [u8], offset: u64) {
+        let end = offset.saturating_add(buffer.len() as u64);
+        let first = offset - offset % UNIT_BYTES;
+        for (&at, unit) in self.patches.range(first..end) {
+            let (skip, to) = (offset.saturating_sub(at), at.saturating_sub(offset));
+            let unit = unit.get(skip as usize..).unwrap_or_default();
+            let room = buffer.get_mut(to as usize..).unwrap_or_default();
+            let bytes = unit.len().min(room.len());
+            if let (Some(room), Some(unit)) = (room.get_mut(..bytes), unit.get(..bytes)) {
+                room.copy_from_slice(unit);
+            }
+        }
+    }
+
+    /// Unit by unit, those that needn't be asked of the disk not.
+    fn read_around_patches(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let mut at = 0;
+        while at < buffer.len() {
+            let here = offset + at as u64;
+            let end = (at + (UNIT_BYTES - here % UNIT_BYTES) as usize).min(buffer.len());
+            let Some(part) = buffer.get_mut(at..end) else {
+                break;
+            };
+            if self.patches.contains_key(&(here - here % UNIT_BYTES)) {
+                self.patch(part, here);
+            } else {
+                let read = self.read_disk(part, here)?;
+                part.iter_mut().skip(read).for_each(|byte| *byte = 0);
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn read_disk(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let Some((from, direct)) = &self.direct else {
             return self.read_from(&*self.file, buffer, offset);
         };

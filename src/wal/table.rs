@@ -12,8 +12,8 @@
 //! | bad | bad, and not the last | any | unknown |
 //!
 //! A bad last identifier counts as none: it may be a torn write. Proof that a record once was durable
-//! is a watermark or an identifier of a later one, an `End` record after it, sealed identifiers, or
-//! a following file with something in it.
+//! is a watermark or an identifier of a later one, an `End` record after it, sealed identifiers, parity of
+//! bytes from it on, or a following file with something in it.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ pub(crate) enum IdentifierState {
 /// What the log around a record proves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Surroundings {
-    /// A later record's watermark, or a later identifier, covers it.
+    /// A later record's watermark, a later identifier, or parity covers it.
     pub covered: bool,
     /// Its file was finished: it is sealed, or another with something in it follows.
     pub finished: bool,

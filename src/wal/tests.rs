@@ -8,6 +8,7 @@ mod golden;
 mod history;
 mod model;
 mod order;
+mod parity;
 mod sharing;
 mod workload;
 
@@ -54,6 +55,7 @@ pub(super) fn setup_on(vfs: Arc<dyn Vfs>, seed: u64) -> LogSetup<'static> {
             file_bytes: FILE_BYTES,
             identifier_delay: Duration::from_secs(1),
             buffer_bytes: 4 << 10,
+            parity: Parity::Standard,
         },
         registry: None,
         known: Vec::new(),

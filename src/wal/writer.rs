@@ -19,6 +19,7 @@ use super::Append;
 use super::format::{Envelope, UNIT_BYTES, encode_record, record_bytes, round_up};
 use super::identifiers::Identifier;
 use super::identify::IdentifierFile;
+use super::protect::ParityFile;
 
 /// Memory that the buffer keeps between writes however small `buffer_bytes` is, so that an append
 /// needn't allocate.
@@ -36,6 +37,7 @@ pub(crate) struct NewFile {
     pub path: PathBuf,
     pub file: Arc<dyn File>,
     pub identifiers: Arc<IdentifierFile>,
+    pub parity: Option<Arc<ParityFile>>,
 }
 
 /// See the module.
@@ -45,6 +47,7 @@ pub(crate) struct Active {
     pub path: PathBuf,
     pub file: Arc<dyn File>,
     pub identifiers: Arc<IdentifierFile>,
+    pub parity: Option<Arc<ParityFile>>,
     /// What has been appended and not yet been put on its way to the identifiers.
     pub pending: Vec<Identifier>,
     /// Appends among those.
@@ -66,6 +69,7 @@ impl Active {
             path: new.path,
             file: new.file,
             identifiers: new.identifiers,
+            parity: new.parity,
             pending: Vec::new(),
             pending_groups: 0,
             buffer: Vec::new(),

@@ -167,6 +167,7 @@ fn volume_setup(
             // What is gone from the store must not be taken for torn here.
             identifier_delay: Duration::ZERO,
             buffer_bytes: options.log_buffer_bytes,
+            parity: options.parity,
         },
         registry: None,
         known: Vec::new(),

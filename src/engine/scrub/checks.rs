@@ -12,12 +12,32 @@ impl Engine {
     /// One part that can't be read keeps none of the others from it.
     pub(super) fn scrub_the_rest(&self, go_on: GoOn<'_>) -> ScrubReport {
         let mut found = ScrubReport::default();
+        let files = self.scrub_log_files(&mut found, go_on);
         let log = self.scrub_log(&mut found, go_on);
         let manifest = self.scrub_manifest(&mut found);
         let lineage = self.scrub_lineage(&mut found);
-        let failures = [log, manifest, lineage].into_iter().filter_map(Result::err);
+        let failures = [files, log, manifest, lineage]
+            .into_iter()
+            .filter_map(Result::err);
         found.failures = failures.map(|error| error.to_string()).collect();
         found
+    }
+
+    /// Reads the log's files with their parity, also those that are kept for others only.
+    fn scrub_log_files(&self, found: &mut ScrubReport, go_on: GoOn<'_>) -> Result<()> {
+        for number in self.log.numbers() {
+            let checked = self.log.check_file(number, go_on);
+            let checked = checked.inspect_err(|error| self.latch_if_final(error))?;
+            found.bytes = found.bytes.saturating_add(checked.bytes);
+            for damage in &checked.renewed {
+                self.note_copy_mended(Means::Memory, damage);
+                found.mended += 1;
+            }
+            found.damage.extend(checked.renewed);
+            found.damage.extend(checked.healed);
+            found.damage.extend(checked.lost);
+        }
+        Ok(())
     }
 
     /// Reads the records that the log has, as far as they are durable.
@@ -101,10 +121,7 @@ impl Engine {
     }
 
     fn note_copy_mended(&self, means: Means, damage: &Damage) {
-        let name = damage.path.file_name().unwrap_or_default();
-        let repair = self.repair(Outcome::Mended, means, &name.to_string_lossy());
-        let repair = repair.at([(damage.offset, damage.bytes)].into_iter());
-        self.note_repair(&repair.because(&damage.what));
+        self.note_damage(Outcome::Mended, means, damage);
     }
 }
 

@@ -161,5 +161,6 @@ fn log_file(input: &mut Input<'_>, state: &ManifestState) -> LogFileMeta {
         first_index: Index(0),
         previous_number: LogNumber(number),
         previous_end_lsn: Lsn(input.number()),
+        parity: Parity::Off,
     }
 }

@@ -40,6 +40,7 @@ fn any_log_file() -> impl Strategy<Value = LogFileMeta> {
         first_index: Index(n.5),
         previous_number: LogNumber(n.6),
         previous_end_lsn: Lsn(n.7),
+        parity: [Parity::Off, Parity::Standard, Parity::Strong][(n.0 % 3) as usize],
     })
 }
 

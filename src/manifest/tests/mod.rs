@@ -112,6 +112,7 @@ fn log_file(number: u64) -> LogFileMeta {
         first_index: Index(0),
         previous_number: LogNumber(number - 1),
         previous_end_lsn: Lsn(0),
+        parity: Parity::Standard,
     }
 }
 

@@ -1,7 +1,7 @@
 //! One file of the simulated disk: what the page cache holds, what the disk holds, and what becomes
 //! of the difference when the power fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::{Content, PAGE, Pages, SECTOR, SECTORS};
 use super::{LostPages, TearUnit};
@@ -27,6 +27,8 @@ pub(super) struct Inode {
     pub(super) links: u32,
     /// Open handles.
     pub(super) handles: u32,
+    /// Pages that can't be read.
+    bad: BTreeSet<u64>,
 }
 
 impl Inode {
@@ -48,6 +50,18 @@ impl Inode {
             allocated,
             ..Self::default()
         }
+    }
+
+    /// Pages that these bytes touch can't be read any more, until they are written anew.
+    pub(super) fn wear_out(&mut self, from: u64, to: u64) {
+        let (from, to) = Pages::span(from, to);
+        self.bad.extend(from..to);
+    }
+
+    /// Whether these bytes can be read.
+    pub(super) fn is_readable(&self, from: u64, to: u64) -> bool {
+        let (from, to) = Pages::span(from, to);
+        self.bad.range(from..to).next().is_none()
     }
 
     /// Pages that it takes on the disk.
@@ -79,6 +93,7 @@ impl Inode {
         self.mark_dirty(offset, end);
         let (from, to) = Pages::span(offset, end);
         self.allocated.add(from, to);
+        self.bad.retain(|page| !(from..to).contains(page));
     }
 
     /// Takes room for the first `len` bytes and makes the file at least that long.
@@ -178,7 +193,10 @@ impl Inode {
         let mut allocated = self.allocated_durable.clone();
         allocated.add_all(&self.allocated);
         allocated.cut(Pages::span(0, len).1);
-        Self::durable(content, allocated)
+        Self {
+            bad: self.bad.clone(),
+            ..Self::durable(content, allocated)
+        }
     }
 
     /// Decides what becomes of one unit: a page, or a part of it.

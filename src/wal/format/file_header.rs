@@ -1,7 +1,8 @@
 //! The header unit of a log file, and its copy in the identifiers' file.
 
 use crate::codec::{Reader, block_checksum};
-use crate::types::{FileId, Index, LogFileMeta, LogNumber, Lsn, StoreId, UNIT};
+use crate::parity::GROUP_UNITS;
+use crate::types::{FileId, Index, LogFileMeta, LogNumber, Lsn, Parity, StoreId, UNIT};
 
 use super::{UNIT_BYTES, VERSION};
 
@@ -9,7 +10,8 @@ use super::{UNIT_BYTES, VERSION};
 const CHECKSUM_AT: usize = UNIT - 8;
 /// Where the file id stands, in this and every later version: it seeds the checksum.
 const FILE_ID_AT: usize = 32;
-/// Data units, parity units and position of parity: all zero, no parity is written yet.
+/// Room for what is said of parity: units of the log in a group, units of parity for each; 8 bytes each, and as many
+/// of zeros.
 const PARITY_BYTES: usize = 24;
 
 /// The highest number of a file. So that counting on never overflows.
@@ -75,7 +77,12 @@ impl FileHeader {
         ] {
             out.extend_from_slice(&value.to_le_bytes());
         }
-        out.extend_from_slice(&[0; PARITY_BYTES]);
+        let per_group = meta.parity.units_per_group();
+        let group = if per_group > 0 { GROUP_UNITS } else { 0 };
+        let parity_at = out.len();
+        out.extend_from_slice(&group.to_le_bytes());
+        out.extend_from_slice(&per_group.to_le_bytes());
+        out.resize(parity_at + PARITY_BYTES, 0);
         out.resize(CHECKSUM_AT, 0);
         let checksum = block_checksum(meta.file_id, 0, &out);
         out.extend_from_slice(&checksum.to_le_bytes());
@@ -124,6 +131,10 @@ impl FileHeader {
             first_index: Index(reader.u64()?),
             previous_number: LogNumber(reader.u64()?),
             previous_end_lsn: Lsn(reader.u64()?),
+            parity: {
+                let _group = reader.u64()?;
+                Parity::from_units_per_group(reader.u64()?)?
+            },
         };
         is_plausible(&meta).then_some(Self { store_id, meta })
     }

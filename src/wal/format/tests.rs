@@ -1,6 +1,8 @@
 use super::*;
 use crate::codec::{header_checksum, payload_hash};
-use crate::types::{FileId, Index, LogFileMeta, LogNumber, Lsn, StoreId, StreamId, Term, UNIT};
+use crate::types::{
+    FileId, Index, LogFileMeta, LogNumber, Lsn, Parity, StoreId, StreamId, Term, UNIT,
+};
 use crate::wal::Append;
 
 const SALT: u64 = 0x5a17;
@@ -215,6 +217,7 @@ fn header() -> FileHeader {
             first_index: Index(9),
             previous_number: LogNumber(5),
             previous_end_lsn: Lsn(77_777),
+            parity: Parity::Strong,
         },
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::workload::{Options, STORE, dir};
 use super::{is_refusal, path, show_all};
+use crate::parity::SlotCoder;
 use crate::testing::{Input, MemoryVfs, edit_bytes};
 use crate::types::{FileId, UNIT};
 use crate::vfs::Vfs;
 use crate::wal::format::{Envelope, FileHeader, HeaderKind, encode_record, record_bytes};
 use crate::wal::identifiers::{Identifier, encode_units};
 use crate::wal::{
-    Append, DamagePolicy, Durability, Index, Log, LogAccess, LogFileMeta, LogNumber, Lsn,
+    Append, DamagePolicy, Durability, Index, Log, LogAccess, LogFileMeta, LogNumber, Lsn, Parity,
     RecordKind, StreamId, Term, TermVote,
 };
 
@@ -41,7 +42,7 @@ pub(super) fn run(input: &mut Input<'_>) {
     };
     let damage = input.below(3);
     for _ in 0..damage {
-        let kind = input.pick(&["log", "ids"]);
+        let kind = input.pick(&["log", "ids", "parity"]);
         let path = path(1 + input.below(files), kind);
         crate::testing::edit_file(input, &disk, &path);
     }
@@ -72,6 +73,7 @@ fn meta(input: &mut Input<'_>, number: u64, previous: Option<&LogFileMeta>) -> L
         first_index: Index(0),
         previous_number: previous.map_or(LogNumber(0), |previous| previous.number),
         previous_end_lsn: Lsn(0),
+        parity: [Parity::Off, Parity::Standard, Parity::Strong][number as usize % 3],
     };
     match input.u8() {
         200..215 => meta.first_lsn = Lsn(input.number() & !(UNIT as u64 - 1)),
@@ -97,7 +99,8 @@ fn file(
     meta: &LogFileMeta,
     payloads: &mut BTreeSet<Vec<u8>>,
 ) {
-    let number = disk.file_names(dir()).len() as u64 / 2 + 1;
+    let names = disk.file_names(dir()).into_iter();
+    let number = names.filter(|name| name.ends_with("log")).count() as u64 + 1;
     let header = FileHeader {
         store_id: STORE,
         meta: meta.clone(),
@@ -110,8 +113,20 @@ fn file(
     }
     let mut sidecar = header.encode(HeaderKind::Identifiers);
     identifiers(input, meta, &listed, &mut sidecar);
+    if meta.parity != Parity::Off {
+        disk.write_file(path(number, "parity"), parity(meta, &log));
+    }
     disk.write_file(path(number, "log"), log);
     disk.write_file(path(number, "ids"), sidecar);
+}
+
+/// Parity of all that a log file has, whatever that is.
+fn parity(meta: &LogFileMeta, log: &[u8]) -> Vec<u8> {
+    let mut content = log.to_vec();
+    content.resize(log.len().next_multiple_of(UNIT), 0);
+    let end = log.len() as u64;
+    let slot = SlotCoder::default().encode(meta.parity, meta.file_id, 0, &content, end);
+    slot.unwrap_or_default()
 }
 
 /// Appends records to a file's bytes, with whatever else the input puts between them.

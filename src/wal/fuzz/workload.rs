@@ -13,7 +13,7 @@ use crate::testing::{FaultVfs, Input, ManualClock, MemoryVfs, SeededEntropy, Tea
 use crate::vfs::Vfs;
 use crate::wal::{
     Append, DamagePolicy, Durability, FILE_BYTES_MIN, Index, Log, LogAccess, LogFileMeta,
-    LogNumber, LogOptions, LogRegistry, LogSetup, Lsn, RecordKind, StoreId,
+    LogNumber, LogOptions, LogRegistry, LogSetup, Lsn, Parity, RecordKind, StoreId,
 };
 
 /// The most that a run does, so that an input takes milliseconds.
@@ -59,6 +59,12 @@ impl Options {
                 file_bytes: FILE_BYTES_MIN << (bits >> 6),
                 identifier_delay: Duration::from_secs(u64::from(bits & 1)),
                 buffer_bytes: [0, 100, 4 << 10, 1 << 20][usize::from(bits >> 1 & 3)],
+                parity: [
+                    Parity::Standard,
+                    Parity::Off,
+                    Parity::Strong,
+                    Parity::Standard,
+                ][usize::from(bits >> 4 & 3)],
             },
             registry: (bits & 8 != 0).then(Arc::default),
             entropy: Arc::new(SeededEntropy::new(u64::from(bits))),

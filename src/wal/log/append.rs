@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::protect::Patience;
 use super::{Log, ViewFile, Writer};
 use crate::error::{Error, Result};
 use crate::types::{Durability, Index, LogFileMeta, LogNumber, Lsn, StreamId};
@@ -14,6 +15,7 @@ use crate::wal::identify::{Job, identify_anew};
 use crate::wal::judge::end_payload;
 use crate::wal::names;
 use crate::wal::options::GROUP_BYTES_MAX;
+use crate::wal::protect::ParityJob;
 use crate::wal::timeline::Mark;
 use crate::wal::writer::{Active, NewFile};
 
@@ -47,9 +49,11 @@ impl Log {
         Ok(end)
     }
 
-    /// Writes identifiers that nobody came to write in time. What it fails with, the next call meets.
+    /// Writes identifiers, and parity, that nobody came to write in time. What it fails with, the next call meets.
     fn catch_up(&self) {
-        let _ = self.step_identifiers();
+        if self.write_identifiers().is_ok() {
+            let _ = self.protect(Patience::Hurried);
+        }
     }
 
     /// Lets the next append begin at `index`, above the last one: what is between is of no more use (the
@@ -200,6 +204,7 @@ impl Log {
             first_index: Index(0),
             previous_number: previous,
             previous_end_lsn: previous_end,
+            parity: self.setup.options.parity,
         };
         if !is_plausible(&meta) {
             let why = "there is no number or position left for another log file".into();
@@ -225,9 +230,8 @@ impl Log {
 
     /// Puts a file that isn't used on the list of those to be removed.
     pub(super) fn discard(&self, number: LogNumber) {
-        let log = names::log_path(&self.setup.dir, number);
-        let sidecar = names::identifiers_path(&self.setup.dir, number);
-        self.view.lock().void.extend([log, sidecar]);
+        let paths = names::all_paths(&self.setup.dir, number);
+        self.view.lock().void.extend(paths);
     }
 
     /// Makes the first file since the log was opened. What recovery decided about the old ones becomes
@@ -244,6 +248,7 @@ impl Log {
             }
             writer.unidentified.remove(0);
         }
+        self.protect_old_files();
         let (previous, previous_end) = {
             let view = self.view.lock();
             let last = view.files.last();
@@ -291,17 +296,19 @@ impl Log {
     }
 
     /// Makes all of the active file durable, ends it with an `End` record, and makes that durable.
-    fn finish(&self, writer: &mut Writer, next: Option<LogNumber>) -> Result<()> {
+    pub(super) fn finish(&self, writer: &mut Writer, next: Option<LogNumber>) -> Result<()> {
         let Some(mut active) = writer.active.take() else {
             return Ok(());
         };
         let finished = self.finish_file(&mut active, next);
         let (number, end) = (active.meta.number, active.end());
         if finished.is_ok() {
+            let seal = Some(end);
             writer.finished.push(Job {
                 file: Arc::clone(&active.identifiers),
                 identifiers: std::mem::take(&mut active.pending),
-                seal: Some(end),
+                seal,
+                parity: ParityJob::of(active.parity.as_ref(), end, true),
             });
             let mut view = self.view.lock();
             for file in &mut view.files {
@@ -436,7 +443,7 @@ impl Log {
         let durable = self.durable.load(Ordering::Acquire);
         if self.setup.options.identifier_delay.is_zero() {
             // The records are durable already: it is too late to refuse them.
-            self.step_identifiers().map_err(|e| self.poison(&e))?;
+            self.write_identifiers().map_err(|e| self.poison(&e))?;
         }
         self.settled.fetch_max(durable, Ordering::AcqRel);
         Ok(())
@@ -466,32 +473,6 @@ impl Log {
         if let Some(file) = self.view.lock().files.last_mut() {
             file.end = end;
         }
-        Ok(())
-    }
-
-    /// Makes everything durable, ends the log with an `End` record, and seals its identifiers. Appends
-    /// are refused from now on; reads go on. A log that wasn't appended to is left as it is.
-    ///
-    /// # Errors
-    /// `Poisoned`; `OutcomeUnknown` if a write or a sync failed.
-    pub fn close(&self) -> Result<()> {
-        {
-            let mut writer = self.writer.lock();
-            if writer.closed {
-                return Ok(());
-            }
-            writer.closed = true;
-            self.check_latch()?;
-            self.finish(&mut writer, None)?;
-        }
-        match self.step_identifiers() {
-            // The `End` record proves as much; the next writer makes up for it.
-            Ok(_) | Err(Error::NoSpace { .. }) => {}
-            Err(Error::Poisoned { cause }) => return Err(Error::OutcomeUnknown { cause }),
-            Err(other) => return Err(other),
-        }
-        let durable = self.durable.load(Ordering::Acquire);
-        self.settled.fetch_max(durable, Ordering::AcqRel);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::protect::Patience;
 use super::{Log, View, ViewFile, Writer};
 use crate::error::{Error, Result};
 use crate::types::{Durability, Index, LogNumber, Lsn, StreamId, Term};
@@ -13,17 +14,26 @@ use crate::wal::format::{RecordKind, UNIT_BYTES, round_up};
 use crate::wal::identify::{Job, StepError};
 use crate::wal::names;
 use crate::wal::options::LogAccess;
+use crate::wal::protect::ParityJob;
 
 /// How far beyond four times their delay identifiers may wait before a sync writes them itself.
 const OVERDUE: Duration = Duration::from_millis(20);
 
 impl Log {
-    /// Writes and syncs the identifiers of what has become durable. True if there were any.
+    /// Writes and syncs the identifiers of what has become durable, and then the parity of each full MiB of it. True
+    /// if there was anything to write.
     ///
     /// # Errors
     /// `NoSpace`, and then it can be tried again; `Poisoned`; `OutcomeUnknown` if a write or a sync
     /// failed (what they identify is durable all the same).
     pub fn step_identifiers(&self) -> Result<bool> {
+        let identified = self.write_identifiers()?;
+        let protected = self.protect(Patience::Patient)?;
+        Ok(identified || protected)
+    }
+
+    /// [`Log::step_identifiers`] without parity.
+    pub(super) fn write_identifiers(&self) -> Result<bool> {
         self.check_latch()?;
         let mut queue = self.identifier_turn.lock();
         self.due_since_us.store(0, Ordering::Release);
@@ -32,7 +42,8 @@ impl Log {
         while let Some(job) = queue.front() {
             match job.run() {
                 Ok(()) => {
-                    queue.pop_front();
+                    let job = queue.pop_front();
+                    self.protect_later(job.and_then(|job| job.parity));
                     done = true;
                 }
                 Err(StepError::Refused(error)) => {
@@ -60,10 +71,12 @@ impl Log {
                 active.pending_groups = active.pending.len() as u64;
                 let file = Arc::clone(&active.identifiers);
                 let seal = None;
+                let parity = ParityJob::of(active.parity.as_ref(), durable, false);
                 jobs.push(Job {
                     file,
                     identifiers,
                     seal,
+                    parity,
                 });
             }
         }
@@ -72,6 +85,7 @@ impl Log {
                 Some(last) if Arc::ptr_eq(&last.file, &job.file) && last.seal.is_none() => {
                     last.identifiers.append(&mut job.identifiers);
                     last.seal = job.seal;
+                    last.parity = job.parity;
                 }
                 _ => queue.push_back(job),
             }
@@ -200,7 +214,7 @@ impl Log {
             // What makes old files needless gets its identifiers first: rot could else pass for a torn
             // write, and leave less than there was before it. (A full disk must not keep room from being
             // made.)
-            match self.step_identifiers() {
+            match self.write_identifiers() {
                 Ok(_) | Err(Error::NoSpace { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -213,8 +227,7 @@ impl Log {
             (purgeable(&view, index, durable), removable(&view, durable))
         };
         for &number in &numbers {
-            paths.push(names::log_path(&self.setup.dir, number));
-            paths.push(names::identifiers_path(&self.setup.dir, number));
+            paths.extend(names::all_paths(&self.setup.dir, number));
         }
         if paths.is_empty() {
             return Ok(0);
@@ -283,6 +296,31 @@ impl Log {
         sync()
     }
 
+    /// Makes everything durable, ends the log with an `End` record, and seals its identifiers and its parity. Appends
+    /// are refused from now on; reads go on. A log that wasn't appended to is left as it is.
+    ///
+    /// # Errors
+    /// `Poisoned`; `OutcomeUnknown` if a write or a sync failed.
+    pub fn close(&self) -> Result<()> {
+        {
+            let mut writer = self.writer.lock();
+            if writer.closed {
+                return Ok(());
+            }
+            writer.closed = true;
+            self.check_latch()?;
+            self.finish(&mut writer, None)?;
+        }
+        match self.step_identifiers() {
+            // The `End` record proves as much; the next writer makes up for it.
+            Ok(_) | Err(Error::NoSpace { .. }) => {}
+            Err(Error::Poisoned { cause }) => return Err(Error::OutcomeUnknown { cause }),
+            Err(other) => return Err(other),
+        }
+        let durable = self.durable.load(Ordering::Acquire);
+        self.settled.fetch_max(durable, Ordering::AcqRel);
+        Ok(())
+    }
     /// As [`Log::close`], and gives back the room that was taken for records to come in the last file. (In
     /// a store's own log it isn't worth it: the next writer makes that log's room anew at once.)
     ///
@@ -294,11 +332,11 @@ impl Log {
             let active = writer.active.as_ref();
             active.map(|active| {
                 let (file, sidecar) = (Arc::clone(&active.file), Arc::clone(&active.identifiers));
-                (active.meta.clone(), file, sidecar)
+                (active.meta.clone(), file, sidecar, active.parity.clone())
             })
         };
         self.close()?;
-        let Some((meta, file, sidecar)) = last else {
+        let Some((meta, file, sidecar, parity)) = last else {
             return Ok(());
         };
         let end = self.end_lsn().0.checked_sub(meta.first_lsn.0);
@@ -306,6 +344,7 @@ impl Log {
             // After the end marker nothing counts.
             let _ = file.set_len(round_up(end));
             let _ = sidecar.trim();
+            parity.inspect(|parity| parity.trim(end));
         }
         Ok(())
     }

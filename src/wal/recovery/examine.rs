@@ -13,8 +13,12 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::Result;
 use crate::types::{LogFileMeta, LogNumber};
 use crate::wal::folder::{self, Folder};
-use crate::wal::judge::{Context, Judged, judge};
+use crate::wal::format::{RecordKind, UNIT_BYTES, decode_header, payload_matches};
+use crate::wal::heal::Healer;
+use crate::wal::identifiers::{Identifier, IdentifierTable};
+use crate::wal::judge::{Context, Ending, Judged, end_record, judge};
 use crate::wal::options::LogSetup;
+use crate::wal::source::Source;
 
 /// How many of the newest files are left to their turn: which of them is the log's head isn't known.
 const LEFT_TO_THEIR_TURN: usize = 2;
@@ -27,6 +31,17 @@ pub(super) struct Examined {
     pub len: u64,
     /// Units of its identifiers that are damaged, as offsets.
     pub damaged_units: Vec<u64>,
+    /// Units of the log file that parity put together again, as offsets.
+    pub healed: Vec<u64>,
+}
+
+/// A file to be read and judged.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub meta: &'a LogFileMeta,
+    pub is_head: bool,
+    /// Whether its own header isn't as it was written.
+    pub is_header_bad: bool,
 }
 
 /// Reads and judges a file; `None` if it is gone.
@@ -35,22 +50,56 @@ pub(super) struct Examined {
 /// What the disk answers.
 pub(super) fn examine(
     setup: &LogSetup<'_>,
-    meta: &LogFileMeta,
-    is_head: bool,
+    subject: Subject<'_>,
     context: Context,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Examined>> {
+    let Subject { meta, is_head, .. } = subject;
     let mut table = folder::read_identifiers(setup, meta, is_head)?;
     let Some(source) = folder::open_log(setup, meta, &table, is_head)? else {
         return Ok(None);
     };
     let len = source.len();
-    let judged = judge(source, meta, &mut table, context, progress)?;
+    let mut healer = Healer::new(&*setup.vfs, &setup.dir, meta);
+    if subject.is_header_bad {
+        healer.heal(&source, 0..UNIT_BYTES);
+    }
+    let judged = judge(source, meta, &mut table, context, &mut healer, progress)?;
     let damaged_units = table.damaged_units().to_vec();
     Ok(Some(Examined {
         judged,
         len,
         damaged_units,
+        healed: healer.healed(),
+    }))
+}
+
+/// Whether a file with sealed identifiers ends with the `End` record of a clean close.
+pub(super) fn was_closed(
+    source: &Source,
+    meta: &LogFileMeta,
+    table: &mut IdentifierTable,
+) -> Result<bool> {
+    let Some(last) = table.last() else {
+        return Ok(false);
+    };
+    let Some(offset) = last.lsn.0.checked_sub(meta.first_lsn.0) else {
+        return Ok(false);
+    };
+    if last.kind != RecordKind::End || last.bytes > UNIT_BYTES {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; last.bytes as usize];
+    // What can't be read is looked at in its turn.
+    let Ok(read) = source.read(&mut bytes, offset) else {
+        return Ok(false);
+    };
+    bytes.truncate(read);
+    let header = decode_header(meta.salt, last.lsn, &bytes, last.bytes);
+    Ok(header.is_some_and(|header| {
+        Identifier::of(&header) == last
+            && payload_matches(&header, &bytes)
+            && end_record(&bytes[header.payload_at..]) == Ending::Closed
     }))
 }
 
@@ -111,7 +160,12 @@ impl Ahead {
                 outcome: None,
             };
             let context = Context::before(next);
-            claim.outcome = Some((context, examine(setup, meta, false, context, &mut |_| {})));
+            let subject = Subject {
+                meta,
+                is_head: false,
+                is_header_bad: file.is_header_bad,
+            };
+            claim.outcome = Some((context, examine(setup, subject, context, &mut |_| {})));
         }
     }
 

@@ -6,7 +6,7 @@ use crate::error::Damage;
 use crate::types::{Index, Lsn};
 
 use super::{Hole, RecoveredFile};
-use crate::wal::format::RecordKind;
+use crate::wal::format::{RecordKind, UNIT_BYTES};
 use crate::wal::judge::{Loss, Piece};
 use crate::wal::options::{LogReport, LogSetup};
 use crate::wal::table::Verdict;
@@ -47,6 +47,16 @@ impl<'a> Ledger<'a> {
         self.report.records += piece.records;
         self.report.bytes += piece.bytes;
         self.entries.push(Entry::Kept(piece));
+    }
+
+    /// Notes units of a file that parity put together again.
+    pub fn healed(&mut self, path: &Path, units: &[u64]) {
+        self.report.healed_blocks += units.len() as u64;
+        for &offset in units {
+            let what = "a block is not as it was written; parity makes up for it";
+            let damage = Damage::new(path, offset, UNIT_BYTES, what);
+            self.report.damage.push(damage);
+        }
     }
 
     pub fn lose(&mut self, path: &Path, first_lsn: Lsn, loss: Loss) {

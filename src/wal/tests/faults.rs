@@ -222,6 +222,7 @@ fn a_registry_that_fails_refuses_without_latching() {
                 first_index: Index(0),
                 previous_number: LogNumber(0),
                 previous_end_lsn: Lsn(0),
+                parity: Parity::Standard,
             })
         }
     }
@@ -259,7 +260,10 @@ fn a_registry_that_fails_refuses_without_latching() {
 /// A log of several files, open and not closed.
 fn several_files() -> MemoryVfs {
     let disk = MemoryVfs::new();
-    let (log, _) = open(&disk);
+    let mut own = setup(&disk);
+    // What is damaged is to show.
+    own.options.parity = Parity::Off;
+    let (log, _) = Log::open(own).unwrap();
     for index in 1..=20 {
         append_synced(&log, index, 1_000).unwrap();
     }

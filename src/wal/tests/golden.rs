@@ -102,6 +102,8 @@ preallocate 00000001.log.tmp 32768
 write 00000001.log.tmp 0+4096
 sync 00000001.log.tmp
 rename 00000001.log.tmp -> 00000001.log
+create 00000001.parity or truncate
+preallocate 00000001.parity 73728
 syncdir
 write 00000001.log 4096+28672
 sync 00000001.log
@@ -132,6 +134,8 @@ preallocate 00000002.log.tmp 32768
 write 00000002.log.tmp 0+4096
 sync 00000002.log.tmp
 rename 00000002.log.tmp -> 00000002.log
+create 00000002.parity or truncate
+preallocate 00000002.parity 73728
 syncdir
 # rotation
 write 00000001.log 28672+4096
@@ -143,6 +147,8 @@ write 00000001.ids 8192+4096
 sync 00000001.ids
 write 00000002.ids 4096+4096
 sync 00000002.ids
+write 00000001.parity 0+73728
+sync 00000001.parity
 # rotation with none prepared, a file of its own size
 create 00000003.ids.tmp or truncate
 preallocate 00000003.ids.tmp 20480
@@ -154,6 +160,8 @@ preallocate 00000003.log.tmp 69632
 write 00000003.log.tmp 0+4096
 sync 00000003.log.tmp
 rename 00000003.log.tmp -> 00000003.log
+create 00000003.parity or truncate
+preallocate 00000003.parity 73728
 syncdir
 write 00000002.log 16384+4096
 sync 00000002.log
@@ -166,6 +174,10 @@ write 00000002.ids 8192+4096
 sync 00000002.ids
 write 00000003.ids 4096+4096
 sync 00000003.ids
+write 00000002.parity 0+73728
+sync 00000002.parity
+write 00000003.parity 0+73728
+sync 00000003.parity
 # reopen after a clean close
 mkdir log
 lock LOCK
@@ -182,6 +194,8 @@ preallocate 00000004.log.tmp 32768
 write 00000004.log.tmp 0+4096
 sync 00000004.log.tmp
 rename 00000004.log.tmp -> 00000004.log
+create 00000004.parity or truncate
+preallocate 00000004.parity 73728
 syncdir
 write 00000004.log 4096+28672
 sync 00000004.log
@@ -205,6 +219,8 @@ preallocate 00000005.log.tmp 32768
 write 00000005.log.tmp 0+4096
 sync 00000005.log.tmp
 rename 00000005.log.tmp -> 00000005.log
+create 00000005.parity or truncate
+preallocate 00000005.parity 73728
 syncdir
 write 00000005.log 4096+28672
 sync 00000005.log
@@ -218,9 +234,13 @@ remove 00000001.log
 syncdir
 remove 00000001.ids
 syncdir
+remove 00000001.parity
+syncdir
 remove 00000002.log
 syncdir
 remove 00000002.ids
+syncdir
+remove 00000002.parity
 syncdir
 syncdir
 ";

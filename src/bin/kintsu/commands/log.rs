@@ -15,7 +15,7 @@ use crate::failure::Outcome;
 /// Its arguments.
 pub type Arguments = DumpArguments;
 
-/// Shows each log file, its records, and its identifiers.
+/// Shows each log file, its records, its identifiers, and its parity.
 pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     let mut setup = LogSetup::new(&arguments.store.store);
     setup.vfs = Arc::new(DiskVfs);
@@ -95,6 +95,15 @@ impl Listing<'_> {
                 let (text, value) = identifiers(*offset, unit.as_ref());
                 self.dump.part(unit.is_some(), &text, &value);
             }
+            Inspected::Parity { path } => {
+                let value = json!({ "parity": { "file": path.to_string_lossy() } });
+                self.dump
+                    .file(&format!("{}: parity", path.display()), &value);
+            }
+            Inspected::ParityGroup { .. } => {
+                let (is_good, text, value) = parity(found);
+                self.dump.part(is_good, &text, &value);
+            }
         }
     }
 
@@ -145,6 +154,7 @@ fn file(meta: Option<&LogFileMeta>, faults: &[String]) -> (String, Value) {
         "first_index": meta.first_index.0,
         "previous_number": meta.previous_number.0,
         "previous_end_position": meta.previous_end_lsn.0,
+        "parity": meta.parity.name(),
         "faults": faults,
     });
     (text, value)
@@ -191,6 +201,41 @@ fn record(found: &Inspected) -> (String, Value) {
         "good": is_good,
     }});
     (text, value)
+}
+
+fn parity(found: &Inspected) -> (bool, String, Value) {
+    let Inspected::ParityGroup {
+        offset,
+        from,
+        to,
+        bad,
+        is_healable,
+        is_whole,
+    } = found
+    else {
+        return Default::default();
+    };
+    let wrong = match (bad.len(), is_healable, is_whole) {
+        (0, _, true) => None,
+        (0, _, false) => Some("the parity isn't as it was written".to_owned()),
+        (n, true, _) => Some(format!(
+            "{n} blocks of the log aren't; it makes up for them"
+        )),
+        (n, false, _) => Some(format!("{n} blocks of the log aren't, too many for it")),
+    };
+    let text = format!(
+        "{offset:>10}  for offsets {from} to {to} of the log  {}",
+        verdict(wrong.as_deref())
+    );
+    let value = json!({ "parity": {
+        "offset": offset,
+        "from": from,
+        "to": to,
+        "bad_blocks": bad,
+        "healable": is_healable,
+        "good": is_whole,
+    }});
+    (wrong.is_none(), text, value)
 }
 
 fn identifiers(offset: u64, unit: Option<&InspectedUnit>) -> (String, Value) {

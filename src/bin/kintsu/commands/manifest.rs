@@ -301,5 +301,6 @@ fn log_file_json(meta: &LogFileMeta) -> Value {
         "first_index": meta.first_index.0,
         "previous_number": meta.previous_number.0,
         "previous_end_position": meta.previous_end_lsn.0,
+        "parity": meta.parity.name(),
     })
 }

@@ -267,6 +267,8 @@ fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
         "damaged_segments": statistics.damaged_segments,
         "healed_blocks": statistics.healed_blocks,
         "mended_segments": statistics.mended_segments,
+        "mended_log_files": statistics.mended_log_files,
+        "damaged_log_files": statistics.damaged_log_files,
         "mend_failure": statistics.mend_failure,
         "keyspaces": statistics.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
         "recovery": {

@@ -66,7 +66,8 @@ pub fn run(
     Ok(Cases(vec![log, segment]))
 }
 
-/// A byte in an acknowledged record, as the last kill left it: the open must refuse.
+/// A byte in an acknowledged record, as the last kill left it: the open must put it together again from parity, or
+/// refuse, if the file's last full MiB doesn't reach that far.
 fn in_log(folder: &Folder, files: &Files, kills: &Kills, screen: &mut Screen<'_>) -> Outcome<Case> {
     let copy = &kills.crashed_copy;
     let (place, name) = find_in_log(copy, kills)?;
@@ -76,6 +77,7 @@ fn in_log(folder: &Folder, files: &Files, kills: &Kills, screen: &mut Screen<'_>
     screen.line(&format!(
         "in the log: the byte at {offset} of {file}, in the value of {key}"
     ))?;
+    let mut healed = false;
     let reported = match Options::new(copy).create_if_missing(false).open() {
         Err(error @ Error::Damaged(_)) => {
             screen.quote(&format!("error: {error}"))?;
@@ -85,17 +87,26 @@ fn in_log(folder: &Folder, files: &Files, kills: &Kills, screen: &mut Screen<'_>
             screen.quote(&format!("error: {error}"))?;
             Vec::new()
         }
-        Ok(_) => Vec::new(),
+        Ok(db) => {
+            let report = db.recovery_report();
+            healed = report.healed_blocks == 1;
+            report.damage.clone()
+        }
     };
     let named = names(&reported, &place);
-    screen.verdict(named, "the open is refused, and names the place")?;
+    let what = match healed {
+        true => "the open names the place, and puts it together again from parity",
+        false => "the open is refused, and names the place",
+    };
+    screen.verdict(named, what)?;
 
     let salvaged = folder.path().join("salvaged");
     kintsu::salvage(Options::new(copy), Options::new(&salvaged))?;
     let db = Options::new(&salvaged).read_only(true).open()?;
     let (files_read, written) = (files.read_all(&db)?, kills.read_all(&db)?);
     let missing = written.missing;
-    let held = files_read.is_whole() && written.wrong == 0 && written.refused == 0 && missing > 0;
+    let held = files_read.is_whole() && written.wrong == 0 && written.refused == 0;
+    let held = held && (missing == 0) == healed;
     screen.verdict(
         held,
         &format!(

@@ -1,0 +1,87 @@
+//! Parity in the background: which files it is to be written for, and when.
+
+use super::Log;
+use crate::error::{Error, Result};
+use crate::types::{LogNumber, Parity};
+use crate::wal::identify::StepError;
+use crate::wal::protect::{ParityJob, Progress};
+
+/// Whether to wait for whoever else writes parity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Yes: afterwards all of it is written.
+    Patient,
+    /// No: somebody is at it.
+    Hurried,
+}
+
+impl Log {
+    /// Has parity written when there is time.
+    pub(super) fn protect_later(&self, job: Option<ParityJob>) {
+        self.unprotected.lock().extend(job);
+    }
+
+    /// Has what is missing of the parity of files from before this log was opened written when there is time: that
+    /// of a tail that recovery kept, above all.
+    pub(super) fn protect_old_files(&self) {
+        let files = self.view.lock().files.clone();
+        let with_parity = files
+            .into_iter()
+            .filter(|file| file.meta.parity != Parity::Off);
+        let jobs = with_parity.map(|file| ParityJob::Old {
+            meta: file.meta,
+            end: file.end,
+        });
+        self.unprotected.lock().extend(jobs);
+    }
+
+    /// Writes the parity that waits for it. Identifiers that become due meanwhile go first.
+    pub(super) fn protect(&self, patience: Patience) -> Result<bool> {
+        let turn = match patience {
+            Patience::Patient => Some(self.parity_turn.lock()),
+            Patience::Hurried => self.parity_turn.try_lock(),
+        };
+        let Some(mut protector) = turn else {
+            return Ok(false);
+        };
+        let mut wrote = false;
+        loop {
+            let job = self.unprotected.lock().front().cloned();
+            let Some(job) = job else {
+                return Ok(wrote);
+            };
+            self.check_latch()?;
+            let progress = match self.has_file(job.meta().number) {
+                true => job.step(&self.setup, &mut protector),
+                // It has been purged.
+                false => Ok(Progress::Done(0)),
+            };
+            match progress {
+                Ok(Progress::More) => wrote = true,
+                Ok(Progress::Done(groups)) => {
+                    wrote |= groups > 0;
+                    self.unprotected.lock().pop_front();
+                }
+                Err(StepError::Refused(error @ Error::NoSpace { .. })) => {
+                    self.note_due();
+                    return Err(error);
+                }
+                Err(StepError::Refused(error)) => {
+                    // The records are safe without it; the next writer tries again.
+                    tracing::warn!(%error, "a log file stays without a part of its parity");
+                    self.unprotected.lock().pop_front();
+                }
+                Err(StepError::Final(error)) => return Err(self.poison(&error)),
+            }
+            if self.identifiers_due() {
+                self.write_identifiers()?;
+            }
+        }
+    }
+
+    /// Whether a file is part of the log.
+    pub(super) fn has_file(&self, number: LogNumber) -> bool {
+        let view = self.view.lock();
+        view.files.iter().any(|file| file.meta.number == number)
+    }
+}
