@@ -97,7 +97,7 @@ pub fn repair(options: Options, mode: RepairMode) -> Result<RepairReport> {
     }
     let in_log = |damage: &Damage| {
         let kind = damage.path.extension().and_then(|kind| kind.to_str());
-        matches!(kind, Some("log" | "ids"))
+        matches!(kind, Some("log" | "ids" | "parity"))
     };
     let renews_log = report.mendable.iter().any(in_log);
     let scrubbed = open(&options, true, renews_log)?;

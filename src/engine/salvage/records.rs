@@ -57,6 +57,7 @@ pub(super) fn read(options: &Options, known: &Known) -> Result<Read> {
             file_bytes: options.log_file_bytes,
             identifier_delay: options.identifier_delay,
             buffer_bytes: options.log_buffer_bytes,
+            parity: options.parity,
         },
         registry: None,
         known: known.log_files(),

@@ -59,7 +59,7 @@ pub fn verify_file(options: &Options, path: &Path) -> Result<FileReport> {
         Some((stem, "segment")) if stem.parse::<u64>().is_ok() => {
             look.segment(SegmentNumber(stem.parse().unwrap_or_default()))?;
         }
-        Some((stem, "log" | "ids")) if stem.parse::<u64>().is_ok() => look.log()?,
+        Some((stem, "log" | "ids" | "parity")) if stem.parse::<u64>().is_ok() => look.log()?,
         Some((stem, "a" | "b")) if stem.starts_with("manifest-") => look.manifest()?,
         Some(("vote", "a" | "b")) => look.note(wal::check_vote(options.vfs.as_ref(), path)?, false),
         _ if name == crate::snapshot::LINEAGE_FILE
@@ -236,7 +236,9 @@ impl Look<'_> {
                     lose(0, 4096, &faults.join("; "));
                 }
             }
-            wal::Inspected::Identifiers { path: of } => is_here = of == path,
+            wal::Inspected::Identifiers { path: of } | wal::Inspected::Parity { path: of } => {
+                is_here = of == path;
+            }
             _ if !is_here => {}
             wal::Inspected::Record {
                 offset,
@@ -255,6 +257,11 @@ impl Look<'_> {
             wal::Inspected::IdentifierUnit { offset, unit: None } => {
                 lose(offset, 4096, "identifiers are damaged");
             }
+            wal::Inspected::ParityGroup {
+                offset,
+                is_whole: false,
+                ..
+            } => lose(offset, 0, "parity of a part of the log is damaged"),
             _ => {}
         })?;
         let is_log = path.extension().is_some_and(|of| of == "log");
@@ -267,7 +274,7 @@ impl Look<'_> {
             true => {
                 "whether what follows the last whole record is torn or lost, and what segments have of it"
             }
-            false => "whether the records it names are there",
+            false => "whether the records it is of are there",
         };
         self.report.unchecked.push(what.to_owned());
         Ok(())

@@ -25,6 +25,7 @@ pub(super) fn look(engine: &Engine) -> Result<Names> {
         (manifest.state().clone(), manifest.position().0)
     };
     let mut named: BTreeSet<String> = BTreeSet::new();
+    let mut may_be: BTreeSet<String> = BTreeSet::new();
     for side in ["a", "b"] {
         named.insert(format!("manifest-{generation:08}.{side}"));
     }
@@ -37,13 +38,15 @@ pub(super) fn look(engine: &Engine) -> Result<Names> {
     }
     for number in state.log_files.keys() {
         named.extend(["log", "ids"].map(|kind| format!("{:08}.{kind}", number.0)));
+        // It is written anew where it is gone, and nothing is lost with it.
+        may_be.insert(format!("{:08}.parity", number.0));
     }
     let entries = engine.options.vfs.list(dir);
     let entries = entries.map_err(|error| Error::io("list the folder", dir, error))?;
     let mut leftover = Vec::new();
     for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
         let is_by_itself = [LINEAGE_FILE, LINEAGE_COPY_FILE, "vote.a", "vote.b"];
-        if is_by_itself.contains(&entry.name.as_str()) {
+        if is_by_itself.contains(&entry.name.as_str()) || may_be.contains(&entry.name) {
             named.insert(entry.name);
         } else if entry.name.ends_with(".tmp")
             || is_data(&entry.name) && !named.contains(&entry.name)

@@ -20,7 +20,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     let db = arguments.store.open_to_write(console, false)?;
     let report = db.scrub()?;
-    let left = db.statistics().damaged_segments as u64 + report.lost;
+    let statistics = db.statistics();
+    let fenced: usize = statistics.keyspaces.iter().map(|one| one.lost_ranges).sum();
+    let left = statistics.damaged_segments as u64 + report.lost + fenced as u64;
     db.close()?;
     tell(console, &report, left)?;
     if left > 0 || !report.failures.is_empty() {
@@ -36,7 +38,7 @@ fn tell(console: &mut Console, report: &ScrubReport, left: u64) -> Outcome {
             "failures": report.failures,
             "damage": report.damage.iter().map(damage_json).collect::<Vec<_>>(),
             "mended": report.mended,
-            "damaged_files": left,
+            "beyond_repair": left,
             "bytes": report.bytes,
             "segments": report.segments,
             "records": report.records,
@@ -61,13 +63,13 @@ fn tell(console: &mut Console, report: &ScrubReport, left: u64) -> Outcome {
         return Ok(());
     }
     match (report.damage.len(), left) {
-        (0, _) => writeln!(console, "no damage"),
+        (0, 0) => writeln!(console, "no damage"),
         (_, 0) => writeln!(console, "all of it mended"),
         (_, left) => writeln!(
             console,
-            "{} mended; {} can't be: what is lost of them is refused, all else is served",
+            "{} mended; {} beyond repair: what is lost is refused, all else is served; `kintsu verify` names the keys",
             text::plural(report.mended, "file"),
-            text::plural(left, "file"),
+            text::plural(left, "place"),
         ),
     }
 }
