@@ -6,6 +6,7 @@
 //! - `KINTSU_CAMPAIGN=long cargo test --release --all-features --test campaign`: everything, hours.
 //! - `KINTSU_CAMPAIGN_SEED=7`: other samples and other chances.
 //! - `KINTSU_CAMPAIGN_CASE=…`: one case, as a failure prints it.
+//! - `KINTSU_CAMPAIGN_STOP=1`: each fault ends with its first failure.
 //! - `KINTSU_CAMPAIGN_REPORT=FILE`: the table goes there as well, as Markdown.
 //!
 //! This program lists and runs its faults as tests are; a word chooses those whose name has it.

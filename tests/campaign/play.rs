@@ -15,6 +15,8 @@ pub struct Plan {
     pub seed: u64,
     /// The one case to be played, as it is printed.
     only: Option<String>,
+    /// Whether the first failure is enough.
+    stop: bool,
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -80,10 +82,12 @@ impl Plan {
             long: variable("KINTSU_CAMPAIGN").as_deref() == Some("long"),
             seed: seed.unwrap_or(1),
             only: variable("KINTSU_CAMPAIGN_CASE"),
+            stop: variable("KINTSU_CAMPAIGN_STOP").is_some(),
         }
     }
 
     /// One of two figures.
+    #[must_use]
     pub fn pick<T>(&self, quick: T, long: T) -> T {
         if self.long { long } else { quick }
     }
@@ -124,7 +128,11 @@ impl Plan {
                     None => over.store(true, Ordering::Relaxed),
                     Some(played) => {
                         let name = self.case_name(series, number);
-                        table.lock().unwrap().count(fault, &name, played);
+                        let mut table = table.lock().unwrap();
+                        table.count(fault, &name, played);
+                        if self.stop && table.has_failed() {
+                            over.store(true, Ordering::Relaxed);
+                        }
                     }
                 }
             }
