@@ -210,18 +210,23 @@ fn beyond_parity() -> (Machine, String) {
 
 #[test]
 fn redb_1290_damage_gets_no_fresh_checksum() {
-    let (machine, name) = beyond_parity();
-    let damaged = machine.memory.read_file(&name).unwrap();
-    for _ in 0..2 {
+    let (machine, _) = beyond_parity();
+    // As it was found, and as mending, fencing and another open have left it: what is lost stays refused.
+    for _ in 0..3 {
         let db = open(&machine);
-        let report = db.scrub().unwrap();
-        assert!(
-            !report.damage.is_empty() && report.mended == 0,
-            "{report:?}"
-        );
+        assert_eq!(db.scrub().unwrap().mended, 0);
         let _ = db.mend();
-        assert!(db.range(..).unwrap().any(|item| item.is_err()));
-        assert!(machine.memory.read_file(&name).unwrap() == damaged);
+        let mut refused = 0;
+        for number in 0..1_000 {
+            match db.get(key(number)) {
+                Ok(found) => assert_eq!(found.as_deref(), Some(&value(number)[..])),
+                Err(error) => {
+                    assert!(matches!(error, Error::Damaged(_)), "{error:?}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 0);
     }
 }
 
