@@ -1,5 +1,5 @@
-//! Damage to a small store's every byte, block and file: never a wrong answer, never a panic, never an
-//! acknowledged write silently missing. Either all is right, because the damage was healed or touches
+//! Damage to a small store without parity, closed or killed, and to whole files of it (`tests/campaign` has bits,
+//! blocks and cuts of a store with it): never a wrong answer, never a panic, never an acknowledged write silently missing. Either all is right, because the damage was healed or touches
 //! nothing, or it is refused with the name of the file, and then the attempt has changed nothing.
 #![allow(
     clippy::unwrap_used,
@@ -221,12 +221,6 @@ fn patterns(bytes: &[u8], offset: usize) -> Vec<u8> {
     }
 }
 
-/// Whether bytes that are zero and others that aren't are about: the edges of what is written.
-fn is_edge(bytes: &[u8], offset: usize) -> bool {
-    let around = &bytes[offset.saturating_sub(16)..(offset + 16).min(bytes.len())];
-    around.contains(&0) && around.iter().any(|byte| *byte != 0)
-}
-
 /// Changes every byte whose offset leaves `part` when divided by `parts`.
 fn every_byte(sample: &Sample, part: usize, parts: usize) {
     let mut tally = Tally::default();
@@ -290,16 +284,6 @@ fn names_of(sample: &Sample) -> Vec<&str> {
 }
 
 #[test]
-fn every_byte_of_a_killed_store_first_half() {
-    every_byte(&killed(), 0, 2);
-}
-
-#[test]
-fn every_byte_of_a_killed_store_second_half() {
-    every_byte(&killed(), 1, 2);
-}
-
-#[test]
 fn every_third_byte_of_a_closed_store() {
     let (part, parts) = if scale() > 1 { (0, 1) } else { (1, 3) };
     every_byte(&closed(), part, parts);
@@ -307,81 +291,22 @@ fn every_third_byte_of_a_closed_store() {
 
 #[test]
 fn every_block_zeroed_or_garbage() {
-    for sample in [killed(), closed()] {
-        let mut tally = Tally::default();
-        for (name, bytes) in &sample.files {
-            for block in [512, 4096] {
-                for start in (0..bytes.len()).step_by(block) {
-                    let end = (start + block).min(bytes.len());
-                    for fill in [0x00, 0xa5, 0xff] {
-                        let _place = Context("file, block, fill", (name, start, end, fill));
-                        let disk = sample.machine.memory.fork();
-                        disk.overwrite(path(name), start as u64, vec![fill; end - start]);
-                        tally.count(name, judge(&sample, &disk, &[name]));
-                    }
-                }
-            }
-        }
-        tally.print("every block", &sample);
-    }
-}
-
-/// Blocks that are in the wrong place, or whose last write never got to the disk.
-#[test]
-fn every_block_misplaced_or_stale() {
-    let sample = killed();
-    let earlier: Vec<Vec<(String, Vec<u8>)>> = (6..WORKLOAD.len())
-        .step_by(3)
-        .map(|steps| take_sample("earlier", 17, &[&WORKLOAD[..steps]]).files)
-        .collect();
+    let sample = closed();
     let mut tally = Tally::default();
     for (name, bytes) in &sample.files {
-        let old = |files: &Vec<(String, Vec<u8>)>| {
-            let found = files.iter().find(|(old, _)| old == name);
-            found.map(|(_, bytes)| bytes.clone())
-        };
-        let mut sources: Vec<Vec<u8>> = earlier.iter().filter_map(old).collect();
-        // The block before, and the one after, in its place.
-        for shift in [4096, bytes.len().saturating_sub(4096).max(1)] {
-            let mut shifted = bytes.clone();
-            shifted.rotate_left(shift % bytes.len());
-            sources.push(shifted);
-        }
-        for source in sources {
-            for start in (0..bytes.len()).step_by(4096) {
-                let end = (start + 4096).min(bytes.len()).min(source.len());
-                if start >= end || source[start..end] == bytes[start..end] {
-                    continue;
+        for block in [512, 4096] {
+            for start in (0..bytes.len()).step_by(block) {
+                let end = (start + block).min(bytes.len());
+                for fill in [0x00, 0xa5, 0xff] {
+                    let _place = Context("file, block, fill", (name, start, end, fill));
+                    let disk = sample.machine.memory.fork();
+                    disk.overwrite(path(name), start as u64, vec![fill; end - start]);
+                    tally.count(name, judge(&sample, &disk, &[name]));
                 }
-                let _place = Context("file, block", (name, start, end));
-                let disk = sample.machine.memory.fork();
-                disk.overwrite(path(name), start as u64, &source[start..end]);
-                tally.count(name, judge(&sample, &disk, &[name]));
             }
         }
     }
-    tally.print("every block misplaced or stale", &sample);
-}
-
-#[test]
-fn every_cut() {
-    for sample in [killed(), closed()] {
-        let mut tally = Tally::default();
-        for (name, bytes) in &sample.files {
-            let content = end_of_content(bytes);
-            let tail = if name.ends_with(".log") { 6000 } else { 600 };
-            let tail = content.saturating_sub(tail)..=content;
-            let lengths = (0..bytes.len())
-                .filter(|at| tail.contains(at) || is_edge(bytes, *at) || at % 397 == 0);
-            for length in lengths {
-                let _place = Context("file, length", (name, length));
-                let disk = sample.machine.memory.fork();
-                assert!(disk.truncate_file(path(name), length as u64));
-                tally.count(name, judge(&sample, &disk, &[name]));
-            }
-        }
-        tally.print("every cut", &sample);
-    }
+    tally.print("every block", &sample);
 }
 
 /// Files deleted, emptied, lengthened, replaced by another of the same kind, or by the file of the same

@@ -9,6 +9,8 @@
 
 #[path = "regressions/lifecycle.rs"]
 mod lifecycle;
+#[path = "regressions/others.rs"]
+mod others;
 #[path = "regressions/ranges.rs"]
 mod ranges;
 mod support;
