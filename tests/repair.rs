@@ -90,6 +90,8 @@ const LOSSES: [(&str, Hurt); 5] = [
             at.map(|at| (name, at as u64))
         });
         let (name, at) = place.unwrap();
+        // Parity would make up for it.
+        disk.remove_file(path(&name.replace(".log", ".parity")));
         overwrite(disk, &name, at, 400);
     }),
     ("a segment and log", |disk| {

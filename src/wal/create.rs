@@ -31,7 +31,7 @@ pub(crate) fn create_file(
         registry.prepared(&meta)?;
     }
     if made.is_err() {
-        for path in names::all_paths(&setup.dir, meta.number) {
+        for path in names::all_paths(&setup.dir, meta.number, meta.parity) {
             // What stays behind is void, and removed by a later purge.
             let _ = setup.vfs.remove(&names::temporary(&path));
             let _ = setup.vfs.remove(&path);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::types::LogNumber;
+use crate::types::{LogNumber, Parity};
 
 use super::format::NUMBER_MAX;
 
@@ -29,13 +29,13 @@ pub(crate) fn parity_path(dir: &Path, number: LogNumber) -> PathBuf {
     dir.join(format!("{:08}.parity", number.0))
 }
 
-/// All files that a log file may consist of.
-pub(crate) fn all_paths(dir: &Path, number: LogNumber) -> [PathBuf; 3] {
-    [
-        log_path(dir, number),
-        identifiers_path(dir, number),
-        parity_path(dir, number),
-    ]
+/// All files that a log file consists of, if it has this parity.
+pub(crate) fn all_paths(dir: &Path, number: LogNumber, parity: Parity) -> Vec<PathBuf> {
+    let mut paths = vec![log_path(dir, number), identifiers_path(dir, number)];
+    if parity != Parity::Off {
+        paths.push(parity_path(dir, number));
+    }
+    paths
 }
 
 /// The name under which a file is made before it is published.

@@ -184,7 +184,7 @@ fn recover_once(setup: &LogSetup<'_>) -> Result<Recovered> {
 fn litter(folder: &Folder, void: &[LogNumber], setup: &LogSetup<'_>) -> Vec<PathBuf> {
     let mut litter = folder.litter.clone();
     for &number in void {
-        litter.extend(names::all_paths(&setup.dir, number));
+        litter.extend(names::all_paths(&setup.dir, number, setup.options.parity));
     }
     litter
 }

@@ -27,11 +27,12 @@ const RULES: &[(&str, &str, Asked)] = &[
     ("identifiers", "room", Right),
     ("journal", "all of it", Right),
     ("scrub progress", "all of it", Right),
-    // The log has no second copy of its records yet; its header is in the identifiers and the manifest.
+    ("log parity", "all of it", Right),
     ("sealed log", "header", Right),
-    ("sealed log", "records", MayRefuse),
-    ("sealed log", "room", MayRefuse),
+    ("sealed log", "records", Right),
+    ("sealed log", "room", Right),
     ("active log", "header", Right),
+    // Its last part, less than a MiB, has no parity before it is sealed.
     ("active log", "records", MayRefuse),
     ("active log", "room", MayRefuse),
 ];
@@ -43,6 +44,7 @@ pub fn kind(path: &str, folder: &[File]) -> &'static str {
         Some((stem, _)) if stem.starts_with("manifest") => "manifest",
         Some((_, "segment")) => "segment",
         Some((_, "ids")) => "identifiers",
+        Some((_, "parity")) => "log parity",
         Some((_, "log")) if is_active(path, folder) => "active log",
         Some((_, "log")) => "sealed log",
         Some(("kintsu", "scrub")) => "scrub progress",
@@ -66,7 +68,7 @@ pub fn region(kind: &str, bytes: &[u8], offset: usize) -> &'static str {
     match kind {
         "segment" if offset < content_bytes(bytes) => "content",
         "segment" => "parity",
-        "lineage" | "journal" | "scrub progress" => "all of it",
+        "lineage" | "journal" | "scrub progress" | "log parity" => "all of it",
         _ if offset < 4096 => "header",
         _ if !in_use => "room",
         "manifest" => "state and edits",

@@ -208,8 +208,13 @@ fn the_demo_survives_its_sigkills() {
         "colour where nobody looks: {text}"
     );
     room.run_on(&kept.join("store"), "verify", &NONE).fine();
+    // It has parity if the file had come far enough.
+    let code = match text.contains("puts it together again") {
+        true => 0,
+        false => 3,
+    };
     room.run_on(&kept.join("copy-with-damaged-log"), "count", &NONE)
-        .expect(3);
+        .expect(code);
 
     let told = demo(&["--json"]);
     let report: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();

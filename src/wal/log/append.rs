@@ -230,7 +230,7 @@ impl Log {
 
     /// Puts a file that isn't used on the list of those to be removed.
     pub(super) fn discard(&self, number: LogNumber) {
-        let paths = names::all_paths(&self.setup.dir, number);
+        let paths = names::all_paths(&self.setup.dir, number, self.setup.options.parity);
         self.view.lock().void.extend(paths);
     }
 

@@ -222,13 +222,16 @@ impl Log {
         let _turn = self.prepare_turn.lock();
         // Until the first append, that may be about to read the old files.
         let _writer = Some(self.writer.lock()).filter(|writer| writer.active.is_none());
-        let (numbers, mut paths) = {
+        let (numbers, paths) = {
             let view = self.view.lock();
-            (purgeable(&view, index, durable), removable(&view, durable))
+            let numbers = purgeable(&view, index, durable);
+            let mut paths = removable(&view, durable);
+            let metas = view.files.iter().map(|file| &file.meta);
+            for meta in metas.filter(|meta| numbers.contains(&meta.number)) {
+                paths.extend(names::all_paths(&self.setup.dir, meta.number, meta.parity));
+            }
+            (numbers, paths)
         };
-        for &number in &numbers {
-            paths.extend(names::all_paths(&self.setup.dir, number));
-        }
         if paths.is_empty() {
             return Ok(0);
         }
