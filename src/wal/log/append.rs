@@ -43,7 +43,8 @@ impl Log {
         let end = self.append_group(&mut writer, records, durability)?;
         let many_wait = writer.finished.len() > FINISHED_MAX;
         drop(writer);
-        if many_wait {
+        // Each of them holds a file open.
+        if many_wait || self.held_for_parity() > FINISHED_MAX {
             self.catch_up();
         }
         Ok(end)

@@ -92,10 +92,10 @@ impl Log {
         }
     }
 
-    /// Whether identifiers have waited for as long as they may.
+    /// Whether identifiers have waited for as long as they may, or parity can be written.
     #[must_use]
     pub fn identifiers_due(&self) -> bool {
-        self.have_waited(self.setup.options.identifier_delay)
+        self.have_waited(self.setup.options.identifier_delay) || self.has_unprotected()
     }
 
     /// Whether they have waited for so long that nobody seems to see to it.
@@ -103,7 +103,7 @@ impl Log {
         self.have_waited(4 * self.setup.options.identifier_delay + OVERDUE)
     }
 
-    fn have_waited(&self, delay: Duration) -> bool {
+    pub(super) fn have_waited(&self, delay: Duration) -> bool {
         let since = self.due_since_us.load(Ordering::Acquire);
         let Some(since) = since.checked_sub(1) else {
             return false;

@@ -73,10 +73,23 @@ impl Log {
                 }
                 Err(StepError::Final(error)) => return Err(self.poison(&error)),
             }
-            if self.identifiers_due() {
+            if self.have_waited(self.setup.options.identifier_delay) {
                 self.write_identifiers()?;
             }
         }
+    }
+
+    /// Whether there is parity to be written.
+    pub(super) fn has_unprotected(&self) -> bool {
+        !self.unprotected.lock().is_empty()
+    }
+
+    /// How many files, or parts of one, are held open until they have their parity.
+    pub(super) fn held_for_parity(&self) -> usize {
+        let unprotected = self.unprotected.lock();
+        let own = unprotected.iter();
+        own.filter(|job| matches!(job, ParityJob::Own { .. }))
+            .count()
     }
 
     /// Whether a file is part of the log.
