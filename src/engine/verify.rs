@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::error::{Damage, Error, Result};
 use crate::options::{Background, Options};
 use crate::segment::{Segment, Wreck, file_name};
-use crate::types::SegmentMeta;
+use crate::types::{KeyspaceId, SegmentMeta};
 use crate::wal::{DamagePolicy, Log, LogAccess, LogSetup};
 
 /// How far a verification has come.
@@ -215,10 +215,10 @@ impl Verification<'_> {
             segments.extend(state.loaded().flat_map(|loaded| loaded.iter().cloned()));
         }
         let manifest = engine.manifest.lock().state().clone();
-        let named = manifest
-            .keyspaces
-            .values()
-            .flat_map(|k| k.segments.values());
+        // The log may have dropped keyspaces whose segments a writer at work is about to remove.
+        let exists = |id: &KeyspaceId| keyspaces.get(*id).is_some();
+        let there = manifest.keyspaces.iter().filter(|(id, _)| exists(id));
+        let named = there.flat_map(|(_, keyspace)| keyspace.segments.values());
         let is_open = |meta: &SegmentMeta| segments.iter().any(|s| s.meta().number == meta.number);
         let closed: Vec<_> = named
             .map(|(_, meta)| meta.clone())
