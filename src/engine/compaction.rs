@@ -66,7 +66,7 @@ impl Drop for Claimed<'_> {
 
 /// Times that a compaction fails before what it can't read, though no checksum says that it is wrong, is taken to
 /// be lost; and before one that meets damage of which nothing can be found is given up.
-const FAILURES_MAX: u32 = 3;
+const FAILURES_MAX: u32 = 7;
 
 /// A keyspace whose compactions go on failing is tried again after 1, 2, 4, … seconds, at most so many.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(32);
@@ -212,6 +212,7 @@ impl Engine {
             self.metrics.moves.add(1);
             return self.publish_move(task);
         }
+        let boundaries = self.views.boundaries();
         let mut built = Vec::new();
         let begun = self.clock.elapsed();
         let outcome = self.compact_into(task, &mut built);
@@ -224,7 +225,8 @@ impl Engine {
             self.latch_if_final(error);
             self.discard(built.iter());
         }
-        outcome
+        outcome?;
+        self.forget_fences(task, &boundaries)
     }
 
     fn compact_into(&self, task: &Task, built: &mut Vec<SegmentMeta>) -> Result<()> {
@@ -249,8 +251,7 @@ impl Engine {
             let numbers = whole.map(|meta| meta.number);
             self.compactions.lock().settled.extend(numbers);
         }
-        self.publish_compaction(task, opened)?;
-        self.forget_fences(task, &boundaries)
+        self.publish_compaction(task, opened)
     }
 
     /// What was lost of a range that everybody knows to be deleted since matters no more.

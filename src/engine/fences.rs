@@ -30,6 +30,7 @@ struct Inner {
 /// A segment that the manifest names and that can't be opened: all of it is fenced until it is taken out.
 #[derive(Clone, Debug)]
 pub(crate) struct Broken {
+    pub(crate) level: u8,
     pub(crate) meta: SegmentMeta,
     pub(crate) fence: Fence,
 }

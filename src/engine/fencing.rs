@@ -3,23 +3,36 @@
 //!
 //! The damaged file keeps a name in `quarantine/`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::engine::compaction::Task;
 use crate::engine::fences::{Broken, Fences};
 use crate::engine::tree::Tree;
-use crate::engine::{Engine, LostRange};
+use crate::engine::{Engine, Job, LostRange};
 use crate::error::{Error, Result};
 use crate::journal::{Means, Outcome};
 use crate::manifest::Change;
-use crate::segment::{LostBlock, Segment, SegmentBuilder, file_name};
-use crate::types::{Fence, FileId, SegmentMeta, SegmentNumber};
+use crate::segment::{LostBlock, LostPart, Segment, SegmentBuilder, Wreck, file_name};
+use crate::types::{Fence, FileId, KEY_BYTES_MAX, RangeDeletes, SegmentMeta, SegmentNumber};
 
 /// A segment that has lost more places than this is fenced from the first to the last of them.
 const FENCES_OF_ONE_MAX: usize = 256;
 /// Copies of one file that are kept.
 const KEPT_MAX: u64 = 1000;
+
+/// How sure it is that what can't be read is lost.
+#[derive(Clone, Copy, Debug)]
+struct Haste {
+    /// What the disk refuses may be there the next time.
+    may_wait: bool,
+    /// It can't be mended, whatever of it can be read.
+    beyond: bool,
+}
 
 impl Engine {
     /// What the store has lost, by keyspaces and keys.
@@ -27,13 +40,7 @@ impl Engine {
         let keyspaces = self.keyspaces.load();
         let of_tree = |tree: &Arc<Tree>| {
             let fences = tree.with(|state| state.fences.clone());
-            let lost = fences.all().iter().map(|fence| LostRange {
-                keyspace: tree.name.clone(),
-                from: fence.from.clone(),
-                to: fence.to.clone(),
-                damage: fences.damage(fence),
-            });
-            lost.collect::<Vec<_>>()
+            named(tree, &fences)
         };
         keyspaces.trees().flat_map(of_tree).collect()
     }
@@ -42,11 +49,16 @@ impl Engine {
     pub(crate) fn accept_losses(&self) -> Result<Vec<LostRange>> {
         self.check_writable()?;
         let _call = self.calls.enter()?;
-        let lost = self.lost_ranges();
+        let mut lost = Vec::new();
         let keyspaces = self.keyspaces.load_full();
         for tree in keyspaces.trees() {
             self.fence_broken(tree)?;
-            self.change_fences(tree, &|_| Some(Vec::new()))?;
+            let accepted = Mutex::new(Vec::new());
+            self.change_fences(tree, &|fences| {
+                *accepted.lock() = named(tree, fences);
+                Some(Vec::new())
+            })?;
+            lost.append(&mut accepted.into_inner());
         }
         for one in &lost {
             let file = one.damage.path.file_name().unwrap_or_default();
@@ -77,14 +89,23 @@ impl Engine {
         }
         let mut is_done = false;
         for (level, segment) in task.leveled() {
-            is_done |= self.fence_off(&task.tree, level, segment, may_wait)?;
+            let haste = Haste {
+                may_wait,
+                beyond: false,
+            };
+            is_done |= self.fence_off(&task.tree, level, segment, haste)?;
         }
         if is_done { Ok(()) } else { Err(error) }
     }
 
-    /// Takes what can't be read out of a segment that nobody compacts just now. `false` if there is nothing, if
-    /// the disk may have it yet, or if somebody does.
-    pub(super) fn fence_segment(&self, number: SegmentNumber, file_id: FileId) -> Result<bool> {
+    /// Takes what can't be read out of a segment that is beyond mending, and writes what is left anew. `false` if the
+    /// disk may have it yet and `may_wait`, or if somebody compacts it, and so meets the same.
+    pub(super) fn fence_segment(
+        &self,
+        number: SegmentNumber,
+        file_id: FileId,
+        may_wait: bool,
+    ) -> Result<bool> {
         let keyspaces = self.keyspaces.load_full();
         let found = keyspaces.trees().find_map(|tree| {
             let state = tree.load();
@@ -102,36 +123,54 @@ impl Engine {
         let Some(claimed) = self.claim(task) else {
             return Ok(false);
         };
-        self.fence_off(claimed.tree(), level, &segment, true)
+        let haste = Haste {
+            may_wait,
+            beyond: true,
+        };
+        let fenced = self.fence_off(claimed.tree(), level, &segment, haste)?;
+        drop(claimed);
+        self.signals.wake(Job::Compact);
+        self.signals.wake(Job::Reclaim);
+        Ok(fenced)
     }
 
     /// Writes what can be read of a segment into a new one, and puts fences where the rest was. `false` if all can
-    /// be read; or, if there is time, as long as a part is refused by the disk and not by its checksum.
+    /// be read, unless it is `beyond` mending all the same; or, if there is time, as long as a part is refused by the
+    /// disk and not by its checksum.
     fn fence_off(
         &self,
         tree: &Arc<Tree>,
         level: usize,
         segment: &Arc<Segment>,
-        may_wait: bool,
+        Haste { may_wait, beyond }: Haste,
     ) -> Result<bool> {
         let go_on = || self.calls.check();
+        let must_wait = |lost: &[LostBlock]| {
+            let is_refused = |one: &LostBlock| !matches!(one.error, Error::Damaged(_));
+            may_wait && lost.iter().any(is_refused)
+        };
         let lost = segment.rescue(&go_on, &mut |_| Ok(()))?;
-        let is_refused = |one: &LostBlock| !matches!(one.error, Error::Damaged(_));
-        if lost.is_empty() || (may_wait && lost.iter().any(is_refused)) {
+        if (lost.is_empty() && !beyond) || must_wait(&lost) {
             return Ok(false);
         }
         let (rest, lost) = self.write_rest(tree, level, segment)?;
+        if must_wait(&lost) {
+            self.discard(rest.iter());
+            return Ok(false);
+        }
         let fences = joined(lost);
         let path = self.options.path.join(file_name(segment.meta().number));
         let is_kept = self.set_aside(&path, KEPT_MAX);
-        let published = self.publish_fences(tree, level, segment, rest, &fences)?;
+        let number = segment.meta().number;
+        let stored = u8::try_from(level).unwrap_or(u8::MAX);
+        let published = self.publish_fences(tree, stored, number, rest, &fences)?;
         if published {
             match is_kept {
                 true => self.garbage.lock().push(segment.clone()),
                 false => self.move_aside(&path),
             }
-            self.note_fenced(&segment.meta().number, &fences);
-            self.cache.mendings().forget(segment.meta().number);
+            self.note_fenced(&number, &fences);
+            self.cache.mendings().forget(number);
         }
         Ok(published)
     }
@@ -168,45 +207,49 @@ impl Engine {
     fn publish_fences(
         &self,
         tree: &Arc<Tree>,
-        level: usize,
-        segment: &Arc<Segment>,
+        level: u8,
+        number: SegmentNumber,
         rest: Option<SegmentMeta>,
         fences: &[Fence],
     ) -> Result<bool> {
-        let number = segment.meta().number;
+        self.sync_folder()?;
         let opened = match &rest {
-            Some(meta) => {
-                self.sync_folder()?;
-                Some(Arc::new(self.open_segment(meta)?))
-            }
+            Some(meta) => Some(Arc::new(self.open_segment(meta)?)),
             None => None,
         };
         let mut manifest = self.manifest.lock();
         let state = manifest.state().keyspaces.get(&tree.id);
-        let state = state.filter(|state| state.segments.contains_key(&number));
+        // It may have been moved meanwhile, or be gone.
+        let there = |segments: &BTreeMap<SegmentNumber, (u8, SegmentMeta)>| {
+            segments.get(&number).is_some_and(|(at, _)| *at == level)
+        };
+        let state = state.filter(|state| there(&state.segments));
         let Some(state) = state.filter(|_| !tree.is_dropped()) else {
             drop(manifest);
             self.discard(rest.iter());
             return Ok(false);
         };
         let all = sorted([&state.fences[..], fences].concat());
-        let stored = u8::try_from(level).unwrap_or(u8::MAX);
         let replaced = Change::SegmentsReplaced {
             keyspace: tree.id,
             removed: vec![number],
-            added: rest.into_iter().map(|meta| (stored, meta)).collect(),
+            added: rest.iter().map(|meta| (level, meta.clone())).collect(),
             covered: None,
         };
         let keyspace = tree.id;
         let fences = all.clone();
         self.calls.check()?;
-        manifest
-            .apply(&[replaced, Change::Fenced { keyspace, fences }])
-            .inspect_err(|error| self.latch_if_final(error))?;
+        let applied = manifest.apply(&[replaced, Change::Fenced { keyspace, fences }]);
+        if let Err(error) = applied {
+            self.latch_if_final(&error);
+            self.discard(rest.iter());
+            return Err(error);
+        }
         tree.change(|state| {
             state.remove_segments(&[number]);
+            state.broken.retain(|broken| broken.meta.number != number);
             if let Some(opened) = opened {
-                state.add_segment(level, opened);
+                state.add_segment(usize::from(level), opened);
             }
             state.fences = in_force(&self.options.path, all, &state.broken);
         });
@@ -215,46 +258,98 @@ impl Engine {
 
     /// Takes the segments that couldn't be opened out of the store. Nothing may be put beside them before.
     pub(super) fn fence_broken(&self, tree: &Arc<Tree>) -> Result<()> {
-        let broken = tree.with(|state| state.broken.clone());
-        if broken.is_empty() {
-            return Ok(());
-        }
-        let path = |one: &Broken| self.options.path.join(file_name(one.meta.number));
-        let kept: Vec<bool> = broken
-            .iter()
-            .map(|one| self.set_aside(&path(one), KEPT_MAX))
-            .collect();
-        let mut manifest = self.manifest.lock();
-        if let Some(state) = manifest.state().keyspaces.get(&tree.id) {
-            let there = broken.iter().map(|one| one.meta.number);
-            let removed = there.filter(|number| state.segments.contains_key(number));
-            let theirs = broken.iter().map(|one| one.fence.clone());
-            let all = sorted(state.fences.iter().cloned().chain(theirs).collect());
-            let replaced = Change::SegmentsReplaced {
-                keyspace: tree.id,
-                removed: removed.collect(),
-                added: Vec::new(),
-                covered: None,
-            };
-            let keyspace = tree.id;
-            let fences = all.clone();
-            manifest
-                .apply(&[replaced, Change::Fenced { keyspace, fences }])
-                .inspect_err(|error| self.latch_if_final(error))?;
-            tree.change(|state| {
-                state.broken.clear();
-                state.fences = Fences::new(&self.options.path, all);
-            });
-        }
-        drop(manifest);
-        for (one, kept) in broken.iter().zip(kept) {
-            match kept {
-                true => self.discard([&one.meta].into_iter()),
-                false => self.move_aside(&path(one)),
+        self.take_out_broken(tree, &|broken| Ok((None, vec![broken.fence.clone()])))
+    }
+
+    /// The same, but for what of them can be read block by block: for who accepts what is lost.
+    pub(super) fn rescue_broken(&self, tree: &Arc<Tree>) -> Result<()> {
+        self.take_out_broken(tree, &|broken| self.rest_of_wreck(tree, broken))
+    }
+
+    fn take_out_broken(
+        &self,
+        tree: &Arc<Tree>,
+        rest_of: &dyn Fn(&Broken) -> Result<(Option<SegmentMeta>, Vec<Fence>)>,
+    ) -> Result<()> {
+        for broken in tree.with(|state| state.broken.clone()) {
+            let path = self.options.path.join(file_name(broken.meta.number));
+            let is_kept = self.set_aside(&path, KEPT_MAX);
+            let (rest, fences) = rest_of(&broken)?;
+            if !self.publish_fences(tree, broken.level, broken.meta.number, rest, &fences)? {
+                continue;
             }
-            self.note_fenced(&one.meta.number, std::slice::from_ref(&one.fence));
+            match is_kept {
+                true => self.discard([&broken.meta].into_iter()),
+                false => self.move_aside(&path),
+            }
+            self.note_fenced(&broken.meta.number, &fences);
         }
         Ok(())
+    }
+
+    /// What can be read of a segment that can't be opened, in a new one, and fences around the rest.
+    fn rest_of_wreck(
+        &self,
+        tree: &Tree,
+        broken: &Broken,
+    ) -> Result<(Option<SegmentMeta>, Vec<Fence>)> {
+        let (meta, whole) = (&broken.meta, &broken.fence);
+        let path = self.options.path.join(file_name(meta.number));
+        let vfs = self.options.vfs.as_ref();
+        let mut wreck = match Wreck::open(vfs, &path, meta.number, Some(meta)) {
+            Ok(wreck) => wreck,
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok((None, vec![whole.clone()]));
+            }
+            Err(Error::Damaged(_) | Error::ForeignFile { .. }) => {
+                return Ok((None, vec![whole.clone()]));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut builder = self.new_builder(tree, usize::from(broken.level))?;
+        let entries = match self.copy_wreck(&mut wreck, &mut builder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                builder.abandon();
+                return match error {
+                    // It isn't what it says it is.
+                    Error::TableOrder { .. } => Ok((None, vec![whole.clone()])),
+                    error => Err(error),
+                };
+            }
+        };
+        let ranges = RangeDeletes::new(wreck.range_deletes().cloned());
+        let lost = wreck.lost();
+        // Without its properties nobody knows what it has deleted; and what it doesn't tell of must be somewhere.
+        let has_ranges = meta.range_deletes == 0 || wreck.properties().is_some();
+        let is_told = !lost.is_empty() || entries == meta.entries;
+        let fences = match has_ranges && is_told {
+            true => lost.iter().map(|part| fence_of(part, whole)).collect(),
+            false => vec![whole.clone()],
+        };
+        builder.set_range_deletes(ranges.all());
+        let rest = match builder.is_empty() {
+            true => {
+                builder.abandon();
+                None
+            }
+            false => Some(builder.finish()?),
+        };
+        Ok((rest, fences))
+    }
+
+    /// Returns how many entries there were.
+    fn copy_wreck(&self, wreck: &mut Wreck, builder: &mut SegmentBuilder) -> Result<u64> {
+        let mut entries = 0;
+        loop {
+            self.calls.check()?;
+            wreck.next()?;
+            let Some(entry) = wreck.entry() else {
+                return Ok(entries);
+            };
+            builder.add(entry)?;
+            entries += 1;
+        }
     }
 
     /// One manifest edit: the fences of a tree become what `change` makes of them, if it makes anything of them.
@@ -290,6 +385,12 @@ impl Engine {
 
     fn note_fenced(&self, number: &SegmentNumber, fences: &[Fence]) {
         let name = file_name(*number);
+        if fences.is_empty() {
+            let what =
+                "beyond mending, but its content could be read, and is in another segment now";
+            let mended = self.repair(Outcome::Mended, Means::Memory, &name);
+            return self.note_repair(&mended.because(what));
+        }
         tracing::error!(
             segment = number.0,
             places = fences.len(),
@@ -302,10 +403,42 @@ impl Engine {
     }
 }
 
+fn named(tree: &Tree, fences: &Fences) -> Vec<LostRange> {
+    let lost = fences.all().iter().map(|fence| LostRange {
+        keyspace: tree.name.clone(),
+        from: fence.from.clone(),
+        to: fence.to.clone(),
+        damage: fences.damage(fence),
+    });
+    lost.collect()
+}
+
 /// All that readers must not pass.
 pub(super) fn in_force(dir: &Path, mut fences: Vec<Fence>, broken: &[Arc<Broken>]) -> Fences {
     fences.extend(broken.iter().map(|one| one.fence.clone()));
     Fences::new(dir, fences)
+}
+
+/// A part of a segment that is lost, as a fence.
+fn fence_of(part: &LostPart, whole: &Fence) -> Fence {
+    let behind = |key: &Vec<u8>| match key.len() > KEY_BYTES_MAX {
+        true => Bytes::copy_from_slice(key),
+        false => [&key[..], &[0]].concat().into(),
+    };
+    let from = part.from.as_deref().map(Bytes::copy_from_slice);
+    let fence = Fence {
+        from: from.unwrap_or_else(|| whole.from.clone()),
+        to: part.to.as_ref().map(behind).or_else(|| whole.to.clone()),
+        offset: part.damage.offset,
+        bytes: part.damage.bytes,
+        what: part.damage.what.clone(),
+        ..whole.clone()
+    };
+    match fence.ends_at_or_before(&fence.from) {
+        // What is told of the keys around it makes no sense.
+        true => whole.clone(),
+        false => fence,
+    }
 }
 
 fn sorted(mut fences: Vec<Fence>) -> Vec<Fence> {

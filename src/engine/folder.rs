@@ -190,11 +190,18 @@ pub(super) fn survey(
     state: &ManifestState,
     loaded: &HashSet<SegmentNumber>,
 ) -> Result<(SegmentNumber, Vec<String>)> {
+    let fences = state
+        .keyspaces
+        .values()
+        .flat_map(|keyspace| &keyspace.fences);
+    let fenced = fences.map(|fence| &fence.segment);
     let named: HashSet<String> = state
         .keyspaces
         .values()
         .flat_map(|keyspace| keyspace.segments.keys())
         .chain(loaded)
+        // What was lost with its file may have come back with it: for `salvage`, not for the writer to remove.
+        .chain(fenced)
         .map(|number| crate::segment::file_name(*number))
         .collect();
     let mut next = state.next_segment.0;

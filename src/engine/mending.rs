@@ -132,11 +132,17 @@ impl Engine {
         let span = tracing::info_span!("mend", segment = number.0);
         let _entered = span.enter();
         let (vfs, dir) = (&*self.options.vfs, self.options.path.as_path());
-        let anew = match segment.write_anew(vfs, dir, &go_on) {
+        let write = || segment.write_anew(vfs, dir, &go_on);
+        // What a passing failure to read makes look beyond parity isn't.
+        let written = write().or_else(|error| match error {
+            Error::Damaged(_) => write(),
+            error => Err(error),
+        });
+        let anew = match written {
             Err(error @ Error::Damaged(_)) => {
                 tracing::error!(%error, "a damaged segment can't be mended whole");
                 mendings.give_up(number);
-                if self.fence_segment(number, mending.file_id)? {
+                if self.fence_segment(number, mending.file_id, true)? {
                     return Ok(true);
                 }
                 let lost = self.repair(Outcome::Lost, Means::None, &file_name(number));

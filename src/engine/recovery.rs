@@ -320,10 +320,10 @@ fn open_trees(
     for (id, keyspace) in &state.keyspaces {
         let tree = open_tree(options, *id, keyspace)?;
         let (mut opened, mut broken) = (Vec::new(), Vec::new());
-        let mut is_broken = |meta: &SegmentMeta, found: &[Damage]| {
+        let mut is_broken = |level: u8, meta: &SegmentMeta, found: &[Damage]| {
             let what = found.first().map_or("", |one| &one.what).to_owned();
             let (meta, fence) = (meta.clone(), Segment::fence_around(meta, what));
-            broken.push(Arc::new(Broken { meta, fence }));
+            broken.push(Arc::new(Broken { level, meta, fence }));
         };
         for (level, meta) in keyspace.segments.values() {
             let (vfs, cache) = (options.vfs.clone(), cache.clone());
@@ -332,12 +332,12 @@ fn open_trees(
                     let path = options.path.join(crate::segment::file_name(meta.number));
                     let what = format!("it belongs to keyspace {}, not {id}", segment.keyspace());
                     let found = Damage::new(&path, 0, meta.bytes, what);
-                    is_broken(meta, std::slice::from_ref(&found));
+                    is_broken(*level, meta, std::slice::from_ref(&found));
                     report.damage.push(found);
                 }
                 Ok(segment) => opened.push((usize::from(*level), Arc::new(segment))),
                 Err(Error::Damaged(found)) => {
-                    is_broken(meta, &found);
+                    is_broken(*level, meta, &found);
                     report.damage.extend(found);
                 }
                 Err(error @ (Error::Io { .. } | Error::ForeignFile { .. }))
@@ -345,6 +345,7 @@ fn open_trees(
                 {
                     let path = options.path.join(crate::segment::file_name(meta.number));
                     let found = Damage::new(&path, 0, meta.bytes, error.to_string());
+                    is_broken(*level, meta, std::slice::from_ref(&found));
                     report.damage.push(found);
                 }
                 Err(error) => return Err(error),

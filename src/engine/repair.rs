@@ -13,10 +13,9 @@ use crate::engine::verify::{Severity, VerifyReport, verify};
 use crate::engine::{Engine, ScrubReport};
 use crate::error::{Damage, Error, Result};
 use crate::journal::{Means, Outcome};
-use crate::manifest::Change;
 use crate::options::{Background, Options};
 use crate::segment::{LostPart, Wreck, file_name};
-use crate::types::{Durability, Index, KeyspaceId, RangeDeletes, SegmentMeta};
+use crate::types::{Durability, Index, SegmentMeta};
 use crate::wal::{Append, RecordKind};
 
 /// How far a repair goes.
@@ -139,8 +138,8 @@ fn open(options: &Options, scrubs: bool, renews_log: bool) -> Result<ScrubReport
 /// What is to be given up.
 #[derive(Debug, Default)]
 struct Plan {
-    /// Segments of which something is lost, with keyspace and level.
-    segments: Vec<(KeyspaceId, u8, SegmentMeta)>,
+    /// Segments of which something is lost.
+    segments: Vec<SegmentMeta>,
     /// Files of the log of which something is lost.
     log_files: BTreeSet<PathBuf>,
     lost: Vec<Lost>,
@@ -156,19 +155,19 @@ impl Plan {
         }
         let known = crate::engine::salvage::manifest_state(options)?;
         let mut in_segments = BTreeSet::new();
-        for (id, keyspace) in &known.keyspaces {
+        for keyspace in known.keyspaces.values() {
             for fence in &keyspace.fences {
                 let lost = Lost::of_fence(&options.path, fence, &keyspace.name);
                 in_segments.insert(lost.damage.path.clone());
                 plan.lost.push(lost);
             }
-            for (level, meta) in keyspace.segments.values() {
+            for (_, meta) in keyspace.segments.values() {
                 let path = options.path.join(file_name(meta.number));
                 if !found.lost.iter().any(|damage| damage.path == path) {
                     continue;
                 }
                 in_segments.insert(path.clone());
-                plan.segments.push((*id, *level, meta.clone()));
+                plan.segments.push(meta.clone());
                 for part in lost_of(options, meta)? {
                     plan.lost.push(Lost {
                         damage: part.damage,
@@ -212,7 +211,7 @@ impl Plan {
         let damaged = self
             .segments
             .iter()
-            .map(|(.., meta)| dir.join(file_name(meta.number)));
+            .map(|meta| dir.join(file_name(meta.number)));
         let mut kept = Vec::new();
         for path in damaged.chain(self.log_files.iter().cloned()) {
             if engine.keep_as_evidence(&path)? {
@@ -220,8 +219,12 @@ impl Plan {
                 kept.push(name.to_string_lossy().into_owned());
             }
         }
-        for (keyspace, level, meta) in &self.segments {
-            engine.rewrite_readable(*keyspace, *level, meta)?;
+        // What is left of them first, with fences around the rest: a repair that is cut short leaves these.
+        for meta in &self.segments {
+            engine.fence_segment(meta.number, meta.file_id, false)?;
+        }
+        for tree in engine.keyspaces.load_full().trees() {
+            engine.rescue_broken(tree)?;
         }
         engine.accept_losses()?;
         engine.flush_beyond(self.last_lost)?;
@@ -261,48 +264,6 @@ fn lost_of(options: &Options, meta: &SegmentMeta) -> Result<Vec<LostPart>> {
 }
 
 impl Engine {
-    /// Puts a segment in the place of a damaged one, with what can be read of that.
-    fn rewrite_readable(&self, keyspace: KeyspaceId, level: u8, meta: &SegmentMeta) -> Result<()> {
-        let keyspaces = self.keyspaces.load_full();
-        let Some(tree) = keyspaces.get(keyspace) else {
-            return Ok(());
-        };
-        let path = self.options.path.join(file_name(meta.number));
-        let vfs = self.options.vfs.as_ref();
-        let mut added = Vec::new();
-        if let Ok(mut wreck) = Wreck::open(vfs, &path, meta.number, Some(meta)) {
-            let mut builder = self.new_builder(tree, usize::from(level))?;
-            let filled = (|| {
-                loop {
-                    wreck.next()?;
-                    match wreck.entry() {
-                        Some(entry) => builder.add(entry)?,
-                        None => break,
-                    }
-                }
-                let ranges = RangeDeletes::new(wreck.range_deletes().cloned());
-                builder.set_range_deletes(ranges.all());
-                Ok(())
-            })();
-            if let Err(error) = filled {
-                builder.abandon();
-                return Err(error);
-            }
-            match builder.is_empty() {
-                true => builder.abandon(),
-                false => added.push((level, builder.finish()?)),
-            }
-        }
-        self.sync_folder()?;
-        let changes = [Change::SegmentsReplaced {
-            keyspace,
-            removed: vec![meta.number],
-            added,
-            covered: None,
-        }];
-        self.manifest.lock().apply(&changes)
-    }
-
     /// Flushes what of the log can be read, and makes the log begin behind all that is lost.
     fn flush_beyond(&self, last_lost: Index) -> Result<()> {
         let mut state = self.commit.lock();

@@ -4,6 +4,9 @@
 //! Invariants:
 //! - a slot is written only after the sync that made its bytes durable, and after their identifiers;
 //! - what a slot covers never changes again, so writing it twice writes the same bytes.
+//!
+//! A file stays without a part of its parity if that can't be written or synced: the records are durable without it, and
+//! a slot that the disk has not, or half, doesn't pass for one.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -78,6 +81,11 @@ impl fmt::Debug for Protector {
 }
 
 impl ParityJob {
+    /// Whether it is of a file that this log has appended to.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Own { .. })
+    }
+
     /// For a file that is appended to.
     pub fn of(file: Option<&Arc<ParityFile>>, to: Lsn, is_sealed: bool) -> Option<Self> {
         let file = Arc::clone(file?);
@@ -185,20 +193,12 @@ impl ParityFile {
         let written = self
             .file
             .write_at(slot, Slots::new(self.meta.parity).start(group));
-        written.map_err(|e| step_error(Error::io("write", &self.path, e)))
+        written.map_err(|e| StepError::Refused(Error::io("write", &self.path, e)))
     }
 
     fn sync(&self) -> Result<(), StepError> {
         let synced = self.file.sync_data();
-        synced.map_err(|e| StepError::Final(Error::io("sync", &self.path, e)))
-    }
-}
-
-/// A slot for which there is no room can be written later.
-fn step_error(error: Error) -> StepError {
-    match error {
-        Error::NoSpace { .. } => StepError::Refused(error),
-        error => StepError::Final(error),
+        synced.map_err(|e| StepError::Refused(Error::io("sync", &self.path, e)))
     }
 }
 
@@ -251,10 +251,10 @@ fn protect_old(
         let slot = protector.slot(meta, group, end, |buffer, at| source.read(buffer, at));
         let slot = slot.map_err(StepError::Refused)?;
         let written = file.write_at(&slot, Slots::new(meta.parity).start(group));
-        written.map_err(|e| step_error(Error::io("write", &path, e)))?;
+        written.map_err(|e| StepError::Refused(Error::io("write", &path, e)))?;
     }
     let synced = file.sync_data();
-    synced.map_err(|e| StepError::Final(Error::io("sync", &path, e)))?;
+    synced.map_err(|e| StepError::Refused(Error::io("sync", &path, e)))?;
     let synced = setup.vfs.sync_dir(&setup.dir);
     synced.map_err(|e| StepError::Final(Error::io("sync", &setup.dir, e)))?;
     Ok(Progress::Done(missing.len() as u64))

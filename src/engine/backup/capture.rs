@@ -27,6 +27,10 @@ impl Engine {
     /// Flushes, and holds what there is then.
     pub(super) fn capture(&self) -> Result<Captured> {
         self.flush()?;
+        // What can't be opened can't be copied: what is left of it can.
+        for tree in self.keyspaces.load_full().trees() {
+            self.fence_broken(tree)?;
+        }
         // Whoever changes what the manifest says changes the trees under the same lock.
         let manifest = self.manifest.lock();
         let mut state = manifest.state().clone();

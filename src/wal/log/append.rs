@@ -249,7 +249,6 @@ impl Log {
             }
             writer.unidentified.remove(0);
         }
-        self.protect_old_files();
         let (previous, previous_end) = {
             let view = self.view.lock();
             let last = view.files.last();
@@ -258,6 +257,7 @@ impl Log {
         let capacity = self.setup.options.capacity_for(group_bytes);
         let meta = self.describe_file(writer, capacity, previous, previous_end)?;
         let new = self.create(meta)?;
+        self.protect_old_files();
         self.use_file(writer, new);
         Ok(())
     }

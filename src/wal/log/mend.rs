@@ -265,15 +265,15 @@ impl Log {
         let Some(source) = self.open_past_cache(&path)? else {
             return Ok(checked);
         };
-        // Whoever writes parity is waited for: half a slot is no damage.
-        let mut protector = self.parity_turn.lock();
         let mut healer = Healer::past_cache(&*self.setup.vfs, &self.setup.dir, &file.meta);
         let mut spoiled = Vec::new();
         for group in healer.groups() {
+            go_on()?;
+            // Whoever writes parity is waited for, since half a slot is no damage; and need not wait for long.
+            let _turn = self.parity_turn.lock();
             let Some(content) = healer.table(group).map(GroupTable::content) else {
                 continue;
             };
-            go_on()?;
             checked.bytes += content.end - content.start;
             healer.heal(&source, content);
             if !healer.is_slot_whole(group) {
@@ -286,6 +286,7 @@ impl Log {
         let healed = healed.iter().map(|at| damage(at, HEALED));
         checked.healed = healed.collect();
         checked.lost = healer.lost().iter().map(|at| damage(at, LOST)).collect();
+        let mut protector = self.parity_turn.lock();
         checked.renewed = renew(&self.setup, &mut protector, &source, &mut healer, spoiled)
             .map_err(|error| match error {
                 StepError::Refused(error) => error,

@@ -37,6 +37,9 @@ impl Log {
 
     /// Writes the parity that waits for it. Identifiers that become due meanwhile go first.
     pub(super) fn protect(&self, patience: Patience) -> Result<bool> {
+        if !self.has_unprotected() {
+            return Ok(false);
+        }
         let turn = match patience {
             Patience::Patient => Some(self.parity_turn.lock()),
             Patience::Hurried => self.parity_turn.try_lock(),
@@ -62,7 +65,7 @@ impl Log {
                     wrote |= groups > 0;
                     self.unprotected.lock().pop_front();
                 }
-                Err(StepError::Refused(error @ Error::NoSpace { .. })) => {
+                Err(StepError::Refused(error @ Error::NoSpace { .. })) if job.is_own() => {
                     self.note_due();
                     return Err(error);
                 }
