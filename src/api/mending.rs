@@ -20,7 +20,8 @@ impl Db {
     ///
     /// # Errors
     /// What the disk answers; the segment is then read as before. That more of it is lost than its parity makes up
-    /// for is no error here: see [`Db::lost_ranges`]. `Poisoned`, `ReadOnly`, `Closed`.
+    /// for is no error here: see [`Db::lost_ranges`]; but [`Error::Damaged`](crate::Error::Damaged) as long as the disk
+    /// refuses to read a part, which may be there the next time, or a compaction is at work on it. `Poisoned`, `ReadOnly`, `Closed`.
     pub fn mend(&self) -> Result<u64> {
         self.shared.engine.mend()
     }

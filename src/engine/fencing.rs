@@ -12,18 +12,17 @@ use parking_lot::Mutex;
 
 use crate::engine::compaction::Task;
 use crate::engine::fences::{Broken, Fences};
+use crate::engine::mending::KEPT_MAX;
 use crate::engine::tree::Tree;
 use crate::engine::{Engine, Job, LostRange};
 use crate::error::{Error, Result};
 use crate::journal::{Means, Outcome};
 use crate::manifest::Change;
 use crate::segment::{LostBlock, LostPart, Segment, SegmentBuilder, Wreck, file_name};
-use crate::types::{Fence, FileId, KEY_BYTES_MAX, RangeDeletes, SegmentMeta, SegmentNumber};
+use crate::types::{Fence, FileId, RangeDeletes, SegmentMeta, SegmentNumber};
 
 /// A segment that has lost more places than this is fenced from the first to the last of them.
 const FENCES_OF_ONE_MAX: usize = 256;
-/// Copies of one file that are kept.
-const KEPT_MAX: u64 = 1000;
 
 /// How sure it is that what can't be read is lost.
 #[derive(Clone, Copy, Debug)]
@@ -192,14 +191,7 @@ impl Engine {
             }
         };
         builder.set_range_deletes(segment.range_deletes().all());
-        let rest = match builder.is_empty() {
-            true => {
-                SegmentBuilder::abandon(builder);
-                None
-            }
-            false => Some(builder.finish()?),
-        };
-        Ok((rest, lost))
+        Ok((builder.finish_unless_empty()?, lost))
     }
 
     /// One manifest edit: a segment goes, what is left of it comes, and fences where the rest was. `false` if it is
@@ -328,14 +320,7 @@ impl Engine {
             false => vec![whole.clone()],
         };
         builder.set_range_deletes(ranges.all());
-        let rest = match builder.is_empty() {
-            true => {
-                builder.abandon();
-                None
-            }
-            false => Some(builder.finish()?),
-        };
-        Ok((rest, fences))
+        Ok((builder.finish_unless_empty()?, fences))
     }
 
     /// Returns how many entries there were.
@@ -421,14 +406,14 @@ pub(super) fn in_force(dir: &Path, mut fences: Vec<Fence>, broken: &[Arc<Broken>
 
 /// A part of a segment that is lost, as a fence.
 fn fence_of(part: &LostPart, whole: &Fence) -> Fence {
-    let behind = |key: &Vec<u8>| match key.len() > KEY_BYTES_MAX {
-        true => Bytes::copy_from_slice(key),
-        false => [&key[..], &[0]].concat().into(),
-    };
     let from = part.from.as_deref().map(Bytes::copy_from_slice);
     let fence = Fence {
         from: from.unwrap_or_else(|| whole.from.clone()),
-        to: part.to.as_ref().map(behind).or_else(|| whole.to.clone()),
+        to: part
+            .to
+            .as_deref()
+            .map(Fence::behind)
+            .or_else(|| whole.to.clone()),
         offset: part.damage.offset,
         bytes: part.damage.bytes,
         what: part.damage.what.clone(),

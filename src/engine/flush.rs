@@ -255,11 +255,7 @@ impl Engine {
         match fill() {
             Ok(()) => {
                 builder.set_range_deletes(rewrite.range_deletes(None, None));
-                if !builder.is_empty() {
-                    return builder.finish().map(Some);
-                }
-                builder.abandon();
-                Ok(None)
+                builder.finish_unless_empty()
             }
             Err(error) => {
                 builder.abandon();

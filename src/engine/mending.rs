@@ -225,7 +225,7 @@ impl Engine {
         if let Err(error) = &kept {
             tracing::warn!(%error, "the damaged file couldn't be kept");
         }
-        kept.is_ok()
+        kept.unwrap_or(false)
     }
 
     /// Takes a damaged file that no longer belongs to the store out of its folder, where it could not be given a
@@ -244,19 +244,20 @@ impl Engine {
     /// such file.
     pub(super) fn keep_as_evidence(&self, path: &Path) -> Result<bool> {
         let folder = self.options.path.join(QUARANTINE);
-        match self.link_into(&folder, path, QUARANTINED_MAX) {
+        let refused = |error| Error::io("keep in quarantine", path, error);
+        match self.link_into(&folder, path, KEPT_MAX) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            linked => {
-                linked.map_err(|error| Error::io("keep in quarantine", path, error))?;
-                Ok(true)
-            }
+            Ok(false) => Err(refused(std::io::ErrorKind::AlreadyExists.into())),
+            linked => linked.map_err(refused),
         }
     }
 
-    fn link_into(&self, folder: &Path, path: &Path, copies_max: u64) -> std::io::Result<()> {
+    /// `false` if there are as many already.
+    fn link_into(&self, folder: &Path, path: &Path, copies_max: u64) -> std::io::Result<bool> {
         let vfs = &*self.options.vfs;
         vfs.create_dir_all(folder)?;
         let name = path.file_name().unwrap_or_default();
+        let mut is_kept = false;
         for number in 1..=copies_max {
             let mut name = name.to_owned();
             name.push(format!(".{number}"));
@@ -264,13 +265,17 @@ impl Engine {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 linked => {
                     linked?;
+                    is_kept = true;
                     break;
                 }
             }
         }
-        vfs.sync_dir(folder)
+        vfs.sync_dir(folder)?;
+        Ok(is_kept)
     }
 }
 
-/// Copies of one damaged file that are kept; the first ones.
+/// Copies of one damaged file that are kept where it is mended; the first ones.
 const QUARANTINED_MAX: u64 = 4;
+/// The same where something of it is lost.
+pub(super) const KEPT_MAX: u64 = 1000;

@@ -432,6 +432,18 @@ impl SegmentBuilder {
         Ok(Extent { offset, bytes })
     }
 
+    /// Finishes it, or, if nothing was added, abandons it.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn finish_unless_empty(self) -> Result<Option<SegmentMeta>> {
+        if self.is_empty() {
+            self.abandon();
+            return Ok(None);
+        }
+        self.finish().map(Some)
+    }
+
     /// Removes the temporary file, as far as the disk lets it; whoever opens the store next removes
     /// what is left.
     pub fn abandon(self) {

@@ -10,7 +10,7 @@ use super::format::Extent;
 use super::index::BlockIndex;
 use super::reader::Segment;
 use crate::error::{Error, Result};
-use crate::types::{Entry, EntryKind, Fence, KEY_BYTES_MAX, SegmentMeta, Version};
+use crate::types::{Entry, EntryKind, Fence, SegmentMeta, Version};
 
 /// A block that can't be read.
 #[derive(Clone, Debug)]
@@ -71,15 +71,9 @@ impl Segment {
     /// A fence around all of a segment.
     #[must_use]
     pub fn fence_around(meta: &SegmentMeta, what: String) -> Fence {
-        let largest = &meta.largest_key[..];
-        let behind_largest = || match largest.len() > KEY_BYTES_MAX {
-            // It is no key, but where a range deletion ends.
-            true => Bytes::copy_from_slice(largest),
-            false => [largest, &[0]].concat().into(),
-        };
         Fence {
             from: Bytes::copy_from_slice(&meta.smallest_key),
-            to: (!meta.is_endless).then(behind_largest),
+            to: (!meta.is_endless).then(|| Fence::behind(&meta.largest_key)),
             oldest: meta.smallest_index,
             newest: meta.largest_index,
             segment: meta.number,
@@ -158,16 +152,15 @@ impl Held {
 impl BlockIndex {
     /// The first key that can be in a block, if there is one before it, and the first that can't, behind it.
     fn bounds(&self, block: usize) -> (Option<Bytes>, Option<Bytes>) {
-        let behind = |key: &[u8]| [key, &[0]].concat().into();
         let from = block.checked_sub(1).and_then(|before| {
             let (key, straddles) = self.last_of(before)?;
             // Where the versions of a key straddle two blocks, both have some.
             Some(match straddles {
                 true => Bytes::copy_from_slice(key),
-                false => behind(key),
+                false => Fence::behind(key),
             })
         });
-        let to = self.last_of(block).map(|(key, _)| behind(key));
+        let to = self.last_of(block).map(|(key, _)| Fence::behind(key));
         (from, to)
     }
 }

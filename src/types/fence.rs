@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Index, SegmentNumber};
+use super::{Index, KEY_BYTES_MAX, SegmentNumber};
 
 /// Versions of the keys in `from .. to`, written by records `oldest ..= newest`, may be lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,15 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// The first key behind this one. What is too long to be a key is where a range ends, and no key itself.
+    #[must_use]
+    pub fn behind(key: &[u8]) -> Bytes {
+        match key.len() > KEY_BYTES_MAX {
+            true => Bytes::copy_from_slice(key),
+            false => [key, &[0]].concat().into(),
+        }
+    }
+
     /// Whether it is over before `key`.
     #[must_use]
     pub fn ends_at_or_before(&self, key: &[u8]) -> bool {

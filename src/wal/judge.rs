@@ -149,14 +149,22 @@ pub(crate) fn judge(
             .filter(|&at| at >= UNIT_BYTES)
     };
     let limit = context.cut.or(table.sealed()).and_then(inside);
-    let (found, doubts) = loop {
+    let mut looks_again = true;
+    let (found, proved) = loop {
         let healed = source.patched(healer.patches());
         let mut scanner = Scanner::new(healed, meta, limit.unwrap_or(meta.capacity));
         match look(&mut scanner, meta, table, progress) {
             Ok(found) => {
                 let doubts = found.doubts(meta);
-                if !healer.heal_each(&source, &doubts) {
-                    break (found, doubts);
+                if healer.heal_each(&source, &doubts) {
+                    continue;
+                }
+                let first = doubts.iter().map(|range| range.start).min();
+                let proved = first.and_then(|first| healer.proved(first));
+                // Beside a writer at work it can be of what was written since this look went by: the next one,
+                // with the same parity, sees it.
+                if proved.is_none() || !std::mem::take(&mut looks_again) {
+                    break (found, proved);
                 }
             }
             // A sector that can't be read is one that is lost.
@@ -164,8 +172,6 @@ pub(crate) fn judge(
             Err(_) => {}
         }
     };
-    let first = doubts.iter().map(|range| range.start).min();
-    let proved = first.and_then(|first| healer.proved(first));
     let finished = context.finished || table.sealed().is_some() || found.end_record.is_some();
     let bounds = Bounds {
         limit,

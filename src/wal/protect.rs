@@ -9,7 +9,7 @@
 //! a slot that the disk has not, or half, doesn't pass for one.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -216,10 +216,19 @@ impl Protector {
         let bytes = round_up(end).saturating_sub(start);
         self.content.clear();
         self.content.resize(bytes as usize, 0);
-        read(&mut self.content, start)?;
+        let found = read(&mut self.content, start)? as u64;
+        if start.saturating_add(found) < end {
+            // Parity of what isn't there would vouch for zeros.
+            let why = std::io::ErrorKind::UnexpectedEof.into();
+            return Err(Error::io(
+                "read",
+                &names::log_path(Path::new(""), meta.number),
+                why,
+            ));
+        }
         let (level, file_id) = (meta.parity, meta.file_id);
         let slot = self.coder.encode(level, file_id, group, &self.content, end);
-        slot.map_err(|e| Error::io("make parity of", std::path::Path::new("a log file"), e))
+        slot.map_err(|e| Error::io("make parity of", Path::new("a log file"), e))
     }
 }
 

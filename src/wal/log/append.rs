@@ -43,8 +43,7 @@ impl Log {
         let end = self.append_group(&mut writer, records, durability)?;
         let many_wait = writer.finished.len() > FINISHED_MAX;
         drop(writer);
-        // Each of them holds a file open.
-        if many_wait || self.held_for_parity() > FINISHED_MAX {
+        if many_wait {
             self.catch_up();
         }
         Ok(end)
@@ -445,6 +444,10 @@ impl Log {
         if self.setup.options.identifier_delay.is_zero() {
             // The records are durable already: it is too late to refuse them.
             self.write_identifiers().map_err(|e| self.poison(&e))?;
+            // Identifiers are never overdue then. Each of these holds a file open.
+            if self.held_for_parity() > FINISHED_MAX {
+                let _ = self.protect(Patience::Hurried);
+            }
         }
         self.settled.fetch_max(durable, Ordering::AcqRel);
         Ok(())

@@ -91,8 +91,7 @@ impl Log {
     pub(super) fn held_for_parity(&self) -> usize {
         let unprotected = self.unprotected.lock();
         let own = unprotected.iter();
-        own.filter(|job| matches!(job, ParityJob::Own { .. }))
-            .count()
+        own.filter(|job| job.is_own()).count()
     }
 
     /// Whether a file is part of the log.
