@@ -20,6 +20,7 @@ pub mod testing;
 mod types;
 pub mod vfs;
 pub mod wal;
+mod watch;
 
 #[cfg(feature = "testing")]
 pub use api::Ticket;
@@ -30,10 +31,11 @@ pub use api::{
 pub use bytes::Bytes;
 pub use engine::{
     Activity, Backup, BackupEra, BackupReport, BlockState, DEFAULT_KEYSPACE, FeedChange,
-    FeedKeyspace, FeedRecord, FileMap, FilePlace, FileReport, Job, KeyspaceStatistics, Latencies,
-    Lost, LostRange, PruneReport, RecoveryReport, RepairMode, RepairReport, RepositoryReport,
-    RestorePoint, RestoreReport, ScrubReport, ScrubStatus, Severity, Skipped, SnapshotReport,
-    Statistics, VerifyProgress, VerifyReport, WriteBatch, repair, repairs, verify, verify_file,
+    FeedKeyspace, FeedRecord, FileMap, FilePlace, FileReport, Finding, FindingKind, Health,
+    HealthState, Job, KeyspaceStatistics, Lost, LostRange, PruneReport, RecoveryReport, RepairMode,
+    RepairReport, RepositoryReport, RestorePoint, RestoreReport, ScrubReport, ScrubStatus,
+    Severity, Skipped, SnapshotReport, Statistics, VerifyProgress, VerifyReport, WriteBatch,
+    repair, repairs, verify, verify_file,
 };
 pub use error::{Damage, Error, Reaction, Result};
 pub use journal::{Means as RepairMeans, Outcome as RepairOutcome, Repair, Repairs};
@@ -44,6 +46,7 @@ pub use types::{
     KeyspaceId, LogFileMeta, LogNumber, Lsn, Mode, Parity, SegmentNumber, StoreId, StreamId, Term,
     VALUE_BYTES_MAX, Version,
 };
+pub use watch::{DiskHealth, DiskState, Latencies};
 
 /// The fuzz targets: each takes a fuzzer's bytes and panics if a promise is broken.
 #[cfg(feature = "testing")]

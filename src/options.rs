@@ -133,6 +133,7 @@ pub struct Options {
     pub(crate) map_segments: bool,
     pub(crate) filter_bits_per_key: u32,
     pub(crate) parity: Parity,
+    pub(crate) disk_slow_after: Duration,
     pub(crate) scrub_every: Option<Duration>,
     pub(crate) scrub_bytes_per_second: u64,
     pub(crate) segment_bytes: u64,
@@ -285,6 +286,7 @@ impl Options {
             map_segments: false,
             filter_bits_per_key: 10,
             parity: Parity::Standard,
+            disk_slow_after: Duration::from_secs(1),
             scrub_every: Some(Duration::from_secs(7 * 24 * 3600)),
             scrub_bytes_per_second: 16 << 20,
             segment_bytes: 64 << 20,
@@ -330,6 +332,14 @@ impl Options {
     #[must_use]
     pub fn archive_to(mut self, repository: impl AsRef<Path>) -> Self {
         self.archive = Some(repository.as_ref().to_owned());
+        self
+    }
+
+    /// From when on a read, write or sync means that the disk is held up, besides a second for each 16 MiB that it
+    /// moves: it then shows as slow in [`Db::health`](crate::Db::health). Default: 1 s. At least 1 ms.
+    #[must_use]
+    pub fn disk_slow_after(mut self, after: Duration) -> Self {
+        self.disk_slow_after = after;
         self
     }
 
@@ -413,6 +423,8 @@ impl Options {
             (self.log_retained_bytes_min, self.log_retained_bytes_max);
         range("log_retained_bytes_max", retained_max, 0, 1 << 50)?;
         range("log_retained_bytes_min", retained_min, 0, retained_max)?;
+        let slow_ms = u64::try_from(self.disk_slow_after.as_millis()).unwrap_or(u64::MAX);
+        range("disk_slow_after (ms)", slow_ms, 1, 3_600_000)?;
         if let Some(every) = self.scrub_every {
             range("scrub_every (s)", every.as_secs(), 1, u64::MAX)?;
         }

@@ -31,6 +31,7 @@ const ROOMS: &[rooms::Row] = &[
     ("codec", &["types", "error"]),
     ("parity", &["codec", "types"]),
     ("vfs", &["types", "error"]),
+    ("watch", &["vfs", "environment", "types", "error"]),
     ("journal", &["codec", "vfs", "types", "error"]),
     ("memtable", &["cursor", "types", "error"]),
     (
@@ -75,6 +76,7 @@ const ROOMS: &[rooms::Row] = &[
             "manifest",
             "snapshot",
             "journal",
+            "watch",
         ],
     ),
     ("api", &["engine", "options", "types", "error"]),

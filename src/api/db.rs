@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::api::bounds::KeyRange;
 use crate::api::{Range, ReadView, Subscription};
-use crate::engine::{Effect, Engine, RecoveryReport, Request, Statistics, WriteBatch};
+use crate::engine::{Effect, Engine, Health, RecoveryReport, Request, Statistics, WriteBatch};
 use crate::error::Result;
 use crate::options::Options;
 use crate::types::{Durability, Index};
@@ -383,6 +383,22 @@ impl Db {
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.shared.engine.statistics()
+    }
+
+    /// How the store does: what asks to be looked at, worst first, the disk's pace and failures among it. Cheap enough
+    /// to be asked every second.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = kintsu::Db::open(folder.path())?;
+    /// let health = db.health();
+    /// assert_eq!(health.state, kintsu::HealthState::Well);
+    /// assert_eq!(health.disk.state, kintsu::DiskState::Well);
+    /// # Ok::<(), kintsu::Error>(())
+    /// ```
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.engine.health()
     }
 
     /// The folder it lives in.

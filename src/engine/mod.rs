@@ -21,6 +21,7 @@ mod flush;
 mod folder;
 mod follow;
 mod generation;
+mod health;
 mod hiding;
 mod jobs;
 mod load;
@@ -72,11 +73,12 @@ pub use fences::LostRange;
 pub(crate) use folder::is_store;
 pub(crate) use follow::Follow;
 use generation::Generation;
+pub use health::{Finding, FindingKind, Health, HealthState};
 pub use jobs::Job;
 pub(crate) use jobs::Signals;
 pub(crate) use load::Loading;
+pub use metrics::Activity;
 use metrics::Metrics;
-pub use metrics::{Activity, Latencies};
 use pins::Pins;
 use pressure::Pressure;
 pub(crate) use queue::{Queue, Request};
@@ -106,6 +108,7 @@ use crate::segment::{BlockCache, Segment};
 use crate::types::{Index, SegmentNumber, StoreId};
 use crate::vfs::Lock;
 use crate::wal::Log;
+use crate::watch::DiskWatch;
 
 /// A store at work.
 #[derive(Debug)]
@@ -113,6 +116,7 @@ pub(crate) struct Engine {
     pub(crate) options: Options,
     pub(crate) store_id: StoreId,
     clock: Arc<dyn Clock>,
+    disk: Arc<DiskWatch>,
     log: Log,
     manifest: Arc<Mutex<Manifest>>,
     pub(crate) keyspaces: ArcSwap<Keyspaces>,

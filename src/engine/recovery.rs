@@ -36,6 +36,7 @@ use crate::types::{
 };
 use crate::vfs::Lock;
 use crate::wal::{DamagePolicy, Log, LogAccess, LogOptions, LogRegistry, LogReport, LogSetup};
+use crate::watch::{DiskWatch, WatchedVfs};
 
 /// What an open found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,12 +98,14 @@ impl Engine {
     /// Every error of [`Error`] that names a folder, a file or an option.
     pub(crate) fn open(options: Options) -> Result<(Arc<Self>, RecoveryReport)> {
         options.validate()?;
+        let disk = Arc::<DiskWatch>::default();
+        let options = watched(options, &disk);
         let clock = options.clock.clone();
         let started = clock.elapsed();
         let span = tracing::info_span!("open", path = %options.path.display());
         let entered = span.enter();
         let (mut races, mut doubts) = (0, 0);
-        let (engine, mut report) = loop {
+        let (mut engine, mut report) = loop {
             match Self::open_once(&options) {
                 Err(error) if options.read_only && races < RACES_MAX && is_a_race(&error) => {
                     races += 1;
@@ -111,6 +114,7 @@ impl Engine {
                 other => break other?,
             }
         };
+        engine.disk = disk;
         let duration: Duration = clock.elapsed().saturating_sub(started);
         report.duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         for damage in &report.damage {
@@ -202,6 +206,7 @@ impl Engine {
             options: options.clone(),
             store_id: state.store_id,
             clock: options.clock.clone(),
+            disk: Arc::default(),
             log,
             manifest,
             keyspaces: ArcSwap::from_pointee(replay.keyspaces),
@@ -241,6 +246,14 @@ impl Engine {
         };
         Ok((engine, replay.bytes))
     }
+}
+
+/// The options of a store whose disk is watched from the open on.
+fn watched(mut options: Options, disk: &Arc<DiskWatch>) -> Options {
+    let (clock, slow_after) = (options.clock.clone(), options.disk_slow_after);
+    let watched = WatchedVfs::new(options.vfs, &options.path, clock, slow_after, disk.clone());
+    options.vfs = Arc::new(watched);
+    options
 }
 
 /// Whether a file vanished under a read-only open.

@@ -8,6 +8,7 @@ use crate::engine::pins::PinKind;
 use crate::engine::scrub::ScrubStatus;
 use crate::error::Error;
 use crate::types::{Index, Lsn, StoreId};
+use crate::watch::DiskHealth;
 
 /// Numbers of a whole store at one moment.
 ///
@@ -90,6 +91,8 @@ pub struct Statistics {
     pub damaged_log_files: usize,
     /// What the last attempt to write one anew met, until one succeeds.
     pub mend_failure: Option<String>,
+    /// How the disk does; see also [`Db::health`](crate::Db::health).
+    pub disk: DiskHealth,
     /// How far the scrubber has come.
     pub scrub: ScrubStatus,
     /// The keyspaces, by name.
@@ -193,6 +196,7 @@ impl Engine {
             mended_log_files: self.log.mendings().mended(),
             damaged_log_files: self.log.mendings().damaged(),
             mend_failure: self.mend_failure.lock().as_ref().map(Error::to_string),
+            disk: self.disk_health(),
             scrub: self.scrub_status(),
             keyspaces: keyspaces.trees().map(of_tree).collect(),
         }

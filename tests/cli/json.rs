@@ -48,6 +48,8 @@ fn every_command_speaks_json() {
     let stat = one(&run("stat", &[]));
     assert_eq!(stat["recovery"]["closed_cleanly"], true);
     assert_eq!(stat["keyspaces"][0]["name"], "default");
+    assert_eq!(stat["health"]["state"], "well");
+    assert_eq!(stat["health"]["disk"]["errors"], 0);
     let before = &stat["activity_before"];
     assert!(before["records"].as_u64() > Some(0), "{before}");
     assert!(before["syncs"]["count"].as_u64() > Some(0), "{before}");

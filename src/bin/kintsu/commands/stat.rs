@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use kintsu::{Activity, KeyspaceStatistics, Latencies, RecoveryReport, Statistics};
+use kintsu::{Activity, Health, KeyspaceStatistics, Latencies, RecoveryReport, Statistics};
 use serde_json::{Value, json};
 
 use crate::console::Console;
@@ -22,11 +22,12 @@ pub struct Arguments {
 /// Opens the store read-only and says what it is made of.
 pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     let db = arguments.store.open_to_read(console)?;
-    let (statistics, report) = (db.statistics(), db.recovery_report());
+    let (statistics, report, health) = (db.statistics(), db.recovery_report(), db.health());
     if console.json {
-        return console.value(&to_json(&statistics, report));
+        return console.value(&to_json(&statistics, report, &health));
     }
     tell_store(console, &statistics)?;
+    tell_health(console, &health)?;
     tell_recovery(console, report)?;
     if let Some(activity) = &statistics.activity_before {
         tell_activity(console, activity)?;
@@ -68,15 +69,13 @@ fn tell_store(console: &mut Console, statistics: &Statistics) -> Outcome {
         .flat_map(|keyspace| &keyspace.level_bytes)
         .sum();
     row(console, "segments", &text::bytes(segments))?;
-    for (name, trouble) in [
-        ("takes no more writes", &statistics.latched),
-        ("background failure", &statistics.background_failure),
-        ("backup failure", &statistics.backup_failure),
-        ("mending failure", &statistics.mend_failure),
-    ] {
-        if let Some(trouble) = trouble {
-            row(console, name, trouble)?;
-        }
+    Ok(())
+}
+
+fn tell_health(console: &mut Console, health: &Health) -> Outcome {
+    row(console, "health", &health.state.to_string())?;
+    for finding in &health.findings {
+        row(console, &format!("  {}", finding.kind), &finding.what)?;
     }
     Ok(())
 }
@@ -205,17 +204,45 @@ fn tell_keyspaces(console: &mut Console, keyspaces: &[KeyspaceStatistics]) -> Ou
     Ok(())
 }
 
-fn activity_json(activity: &Activity) -> Value {
-    let latencies = |latencies: &Latencies| {
+fn latencies_json(latencies: &Latencies) -> Value {
+    json!({
+        "count": latencies.count,
+        "p50_us": latencies.p50_us,
+        "p99_us": latencies.p99_us,
+        "p999_us": latencies.p999_us,
+        "max_us": latencies.max_us,
+        "total_us": latencies.total_us,
+    })
+}
+
+fn health_json(health: &Health) -> Value {
+    let findings = health.findings.iter().map(|finding| {
         json!({
-            "count": latencies.count,
-            "p50_us": latencies.p50_us,
-            "p99_us": latencies.p99_us,
-            "p999_us": latencies.p999_us,
-            "max_us": latencies.max_us,
-            "total_us": latencies.total_us,
+            "state": finding.state.to_string(),
+            "kind": finding.kind.to_string(),
+            "what": finding.what,
         })
-    };
+    });
+    let disk = &health.disk;
+    json!({
+        "state": health.state.to_string(),
+        "findings": findings.collect::<Vec<_>>(),
+        "disk": {
+            "state": disk.state.to_string(),
+            "syncs": latencies_json(&disk.syncs),
+            "recent_sync_us": disk.recent_sync_us,
+            "best_sync_us": disk.best_sync_us,
+            "waiting_sync_us": disk.waiting_sync_us,
+            "slow_calls": disk.slow_calls,
+            "slowest_call_us": disk.slowest_call_us,
+            "errors": disk.errors,
+            "last_error": disk.last_error,
+            "last_error_age_us": disk.last_error_age_us,
+        },
+    })
+}
+
+fn activity_json(activity: &Activity) -> Value {
     json!({
         "records": activity.records,
         "record_bytes": activity.record_bytes,
@@ -232,13 +259,13 @@ fn activity_json(activity: &Activity) -> Value {
         "filter_denials": activity.filter_denials,
         "filter_false_passes": activity.filter_false_passes,
         "conflicts": activity.conflicts,
-        "syncs": latencies(&activity.syncs),
-        "flush_waits": latencies(&activity.flush_waits),
-        "slow_downs": latencies(&activity.slow_downs),
+        "syncs": latencies_json(&activity.syncs),
+        "flush_waits": latencies_json(&activity.flush_waits),
+        "slow_downs": latencies_json(&activity.slow_downs),
     })
 }
 
-fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
+fn to_json(statistics: &Statistics, report: &RecoveryReport, health: &Health) -> Value {
     let keyspace = |keyspace: &KeyspaceStatistics| {
         json!({
             "name": keyspace.name,
@@ -262,6 +289,7 @@ fn to_json(statistics: &Statistics, report: &RecoveryReport) -> Value {
         "log_bytes": statistics.log_bytes,
         "log_first_index": statistics.log_first_index.0,
         "activity_before": statistics.activity_before.as_ref().map(activity_json),
+        "health": health_json(health),
         "latched": statistics.latched,
         "background_failure": statistics.background_failure,
         "damaged_segments": statistics.damaged_segments,
