@@ -18,6 +18,16 @@ pub trait Clock: Send + Sync + Debug {
     }
 }
 
+/// Lets every other thread of the machine go before this one, where the system can do that for a single thread.
+pub(crate) fn give_way() {
+    /// The lowest priority that there is, counted from the usual one.
+    #[cfg(target_os = "linux")]
+    const LAST: i32 = 19;
+    // Only politeness: without it the work is done all the same.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(LAST);
+}
+
 /// Where randomness comes from (ids and salts; nothing secret).
 pub trait Entropy: Send + Sync + Debug {
     /// 64 random bits.

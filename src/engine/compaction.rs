@@ -100,7 +100,14 @@ impl Compactions {
     }
 
     fn claim(&mut self, task: Task) -> Option<Arc<Task>> {
-        if self.running.iter().any(|other| other.meets(&task)) {
+        // Whoever comes first puts what is left of broken segments back where they were: nobody else may put
+        // anything there meanwhile.
+        let is_alone = task.tree.with(|state| !state.broken.is_empty());
+        let meets = |other: &Arc<Task>| match is_alone {
+            true => other.tree.id == task.tree.id,
+            false => other.meets(&task),
+        };
+        if self.running.iter().any(meets) {
             return None;
         }
         let task = Arc::new(task);
@@ -163,9 +170,11 @@ impl Engine {
         let task = &claimed.task;
         let compacted = || {
             self.check_not_latched()?;
-            // Nothing is put where they were before they are out of the way.
-            self.fence_broken(&task.tree)?;
-            self.compact(task)
+            match self.clear_broken(&task.tree)? {
+                // What is left of them isn't in the task.
+                true => Ok(()),
+                false => self.compact(task),
+            }
         };
         let outcome = compacted().or_else(|error| {
             let times = self.compactions.lock().times_failed(&task.tree);
@@ -179,6 +188,22 @@ impl Engine {
         self.update_pressure();
         self.signals.compacted(failure);
         outcome
+    }
+
+    /// Puts what can be read of broken segments in their place, and fences around the rest, before anything else is put
+    /// there. `false` if there are none. If time and again that fails, they are fenced whole.
+    fn clear_broken(&self, tree: &Arc<Tree>) -> Result<bool> {
+        let broken = || tree.with(|state| state.broken.len());
+        let before = broken();
+        if before == 0 {
+            return Ok(false);
+        }
+        let times = self.compactions.lock().times_failed(tree);
+        match self.rescue_broken(tree) {
+            Err(_) if times + 1 >= FAILURES_MAX => self.fence_broken(tree)?,
+            outcome => outcome?,
+        }
+        Ok(broken() < before)
     }
 
     /// Notes how a compaction of a tree ended. Returns a failure that is still to be made good, if any.

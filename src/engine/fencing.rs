@@ -204,11 +204,11 @@ impl Engine {
         rest: Option<SegmentMeta>,
         fences: &[Fence],
     ) -> Result<bool> {
-        self.sync_folder()?;
-        let opened = match &rest {
-            Some(meta) => Some(Arc::new(self.open_segment(meta)?)),
-            None => None,
-        };
+        let opened = self.sync_folder().and_then(|()| {
+            let opened = rest.as_ref().map(|meta| self.open_segment(meta));
+            opened.transpose()
+        });
+        let opened = opened.inspect_err(|_| self.discard(rest.iter()))?;
         let mut manifest = self.manifest.lock();
         let state = manifest.state().keyspaces.get(&tree.id);
         // It may have been moved meanwhile, or be gone.
@@ -230,7 +230,11 @@ impl Engine {
         };
         let keyspace = tree.id;
         let fences = all.clone();
-        self.calls.check()?;
+        if let Err(closed) = self.calls.check() {
+            drop(manifest);
+            self.discard(rest.iter());
+            return Err(closed);
+        }
         let applied = manifest.apply(&[replaced, Change::Fenced { keyspace, fences }]);
         if let Err(error) = applied {
             self.latch_if_final(&error);
@@ -241,7 +245,7 @@ impl Engine {
             state.remove_segments(&[number]);
             state.broken.retain(|broken| broken.meta.number != number);
             if let Some(opened) = opened {
-                state.add_segment(usize::from(level), opened);
+                state.add_segment(usize::from(level), Arc::new(opened));
             }
             state.fences = in_force(&self.options.path, all, &state.broken);
         });
@@ -253,7 +257,7 @@ impl Engine {
         self.take_out_broken(tree, &|broken| Ok((None, vec![broken.fence.clone()])))
     }
 
-    /// The same, but for what of them can be read block by block: for who accepts what is lost.
+    /// The same, but for what of them can be read block by block.
     pub(super) fn rescue_broken(&self, tree: &Arc<Tree>) -> Result<()> {
         self.take_out_broken(tree, &|broken| self.rest_of_wreck(tree, broken))
     }

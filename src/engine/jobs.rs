@@ -8,9 +8,11 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::engine::Engine;
+use crate::environment::give_way;
 use crate::error::{Error, Result};
 use crate::operator::panic_message;
 use crate::options::Background;
+use crate::types::Parity;
 
 /// A kind of background work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +60,7 @@ struct State {
     flush: bool,
     compact: bool,
     log: bool,
+    parity: bool,
     backup: bool,
     mend: bool,
     stop: bool,
@@ -75,6 +78,7 @@ pub(crate) struct Signals {
     flush: Condvar,
     compact: Condvar,
     log: Condvar,
+    parity: Condvar,
     backup: Condvar,
     mend: Condvar,
     room: Condvar,
@@ -99,6 +103,14 @@ impl Signals {
         }
     }
 
+    /// Asks for the parity of what has been identified.
+    fn wake_parity(&self) {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.parity, true) {
+            self.parity.notify_one();
+        }
+    }
+
     /// Wakes everybody to look at what has changed.
     pub(crate) fn wake_all(&self) {
         let _state = self.state.lock();
@@ -106,6 +118,7 @@ impl Signals {
             &self.flush,
             &self.compact,
             &self.log,
+            &self.parity,
             &self.backup,
             &self.mend,
             &self.room,
@@ -266,6 +279,9 @@ impl Engine {
         if self.options.scrub_every.is_some() {
             self.start_thread("kintsu-scrub", Self::scrub_loop)?;
         }
+        if self.options.parity != Parity::Off {
+            self.start_thread("kintsu-parity", Self::parity_loop)?;
+        }
         self.start_thread("kintsu-log", Self::log_loop)
     }
 
@@ -375,8 +391,27 @@ impl Engine {
         while self.signals.wait(&self.signals.log, |s| &mut s.log, None) {
             self.signals.pause(self.options.identifier_delay);
             // Errors that matter have latched the store; a full disk shows at the next write.
-            let _ = self.step(Job::SyncIdentifiers);
+            let _ = self.step_log(|| self.log.write_identifiers());
+            if self.log.has_unprotected() {
+                self.signals.wake_parity();
+            }
             let _ = self.step(Job::PrepareLog);
+        }
+    }
+
+    /// Writes the log's parity, behind all who have something more urgent to do: where there is no core to spare it
+    /// waits, and of what is purged meanwhile it need not be written.
+    fn parity_loop(&self) {
+        give_way();
+        while self
+            .signals
+            .wait(&self.signals.parity, |s| &mut s.parity, None)
+        {
+            while let Ok(true) = self.step_log(|| self.log.step_parity()) {
+                if self.signals.state.lock().stop {
+                    return;
+                }
+            }
         }
     }
 }

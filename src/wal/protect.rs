@@ -86,6 +86,36 @@ impl ParityJob {
         matches!(self, Self::Own { .. })
     }
 
+    /// Whether `more` is of the same file that is appended to, and goes further.
+    pub fn is_begun_by(&self, more: &Self) -> bool {
+        match (self, more) {
+            (Self::Own { file, .. }, Self::Own { file: of_more, .. }) => Arc::ptr_eq(file, of_more),
+            _ => false,
+        }
+    }
+
+    /// Whether both ask for the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Own { to, is_sealed, .. },
+                Self::Own {
+                    to: other_to,
+                    is_sealed: other_sealed,
+                    ..
+                },
+            ) => self.is_begun_by(other) && (to, is_sealed) == (other_to, other_sealed),
+            (
+                Self::Old { meta, end },
+                Self::Old {
+                    meta: other_meta,
+                    end: other_end,
+                },
+            ) => (meta, end) == (other_meta, other_end),
+            _ => false,
+        }
+    }
+
     /// For a file that is appended to.
     pub fn of(file: Option<&Arc<ParityFile>>, to: Lsn, is_sealed: bool) -> Option<Self> {
         let file = Arc::clone(file?);

@@ -44,9 +44,10 @@ pub fn disk(source: &Source) -> Vec<String> {
         source,
         "only src/vfs names the disk; go through the Vfs seam",
         |name| {
-            // `rustix::mm` is about memory: the memtable asks for huge pages. `rustix::time` is the clock's.
-            let about_others = ["mm", "time"].map(|part| starts_with(name, &["rustix", part]));
-            let is_the_disk = starts_with(name, &["rustix"]) && about_others == [false; 2];
+            // Those are about memory (the memtable asks for huge pages), the clock, and a thread's priority.
+            let others = ["mm", "time", "process"];
+            let about_others = others.map(|part| starts_with(name, &["rustix", part]));
+            let is_the_disk = starts_with(name, &["rustix"]) && about_others == [false; 3];
             starts_with(name, &["std", "fs"]) || is_the_disk
         },
     )

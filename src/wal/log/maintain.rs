@@ -32,8 +32,18 @@ impl Log {
         Ok(identified || protected)
     }
 
+    /// Writes a few slots of the parity that waits for it. True if there may be more.
+    ///
+    /// # Errors
+    /// As [`Log::step_identifiers`].
+    pub(crate) fn step_parity(&self) -> Result<bool> {
+        let mut protector = self.parity_turn.lock();
+        self.protect_next(&mut protector)?;
+        Ok(self.has_unprotected())
+    }
+
     /// [`Log::step_identifiers`] without parity.
-    pub(super) fn write_identifiers(&self) -> Result<bool> {
+    pub(crate) fn write_identifiers(&self) -> Result<bool> {
         self.check_latch()?;
         let mut queue = self.identifier_turn.lock();
         self.due_since_us.store(0, Ordering::Release);

@@ -4,7 +4,7 @@ use super::Log;
 use crate::error::{Error, Result};
 use crate::types::{LogNumber, Parity};
 use crate::wal::identify::StepError;
-use crate::wal::protect::{ParityJob, Progress};
+use crate::wal::protect::{ParityJob, Progress, Protector};
 
 /// Whether to wait for whoever else writes parity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,14 @@ pub(super) enum Patience {
 impl Log {
     /// Has parity written when there is time.
     pub(super) fn protect_later(&self, job: Option<ParityJob>) {
-        self.unprotected.lock().extend(job);
+        let Some(job) = job else {
+            return;
+        };
+        let mut unprotected = self.unprotected.lock();
+        match unprotected.back_mut() {
+            Some(last) if last.is_begun_by(&job) => *last = job,
+            _ => unprotected.push_back(job),
+        }
     }
 
     /// Has what is missing of the parity of files from before this log was opened written when there is time: that
@@ -48,42 +55,57 @@ impl Log {
             return Ok(false);
         };
         let mut wrote = false;
-        loop {
-            let job = self.unprotected.lock().front().cloned();
-            let Some(job) = job else {
-                return Ok(wrote);
-            };
-            self.check_latch()?;
-            let progress = match self.has_file(job.meta().number) {
-                true => job.step(&self.setup, &mut protector),
-                // It has been purged.
-                false => Ok(Progress::Done(0)),
-            };
-            match progress {
-                Ok(Progress::More) => wrote = true,
-                Ok(Progress::Done(groups)) => {
-                    wrote |= groups > 0;
-                    self.unprotected.lock().pop_front();
-                }
-                Err(StepError::Refused(error @ Error::NoSpace { .. })) if job.is_own() => {
-                    self.note_due();
-                    return Err(error);
-                }
-                Err(StepError::Refused(error)) => {
-                    // The records are safe without it; the next writer tries again.
-                    tracing::warn!(%error, "a log file stays without a part of its parity");
-                    self.unprotected.lock().pop_front();
-                }
-                Err(StepError::Final(error)) => return Err(self.poison(&error)),
-            }
+        while self.has_unprotected() {
+            wrote |= self.protect_next(&mut protector)?;
             if self.have_waited(self.setup.options.identifier_delay) {
                 self.write_identifiers()?;
             }
         }
+        Ok(wrote)
+    }
+
+    /// Takes the next step. True if something was written.
+    pub(super) fn protect_next(&self, protector: &mut Protector) -> Result<bool> {
+        let job = self.unprotected.lock().front().cloned();
+        let Some(job) = job else {
+            return Ok(false);
+        };
+        self.check_latch()?;
+        let progress = match self.has_file(job.meta().number) {
+            true => job.step(&self.setup, protector),
+            // It has been purged.
+            false => Ok(Progress::Done(0)),
+        };
+        match progress {
+            Ok(Progress::More) => Ok(true),
+            Ok(Progress::Done(groups)) => {
+                self.protected(&job);
+                Ok(groups > 0)
+            }
+            Err(StepError::Refused(error @ Error::NoSpace { .. })) if job.is_own() => {
+                self.note_due();
+                Err(error)
+            }
+            Err(StepError::Refused(error)) => {
+                // The records are safe without it; the next writer tries again.
+                tracing::warn!(%error, "a log file stays without a part of its parity");
+                self.protected(&job);
+                Ok(false)
+            }
+            Err(StepError::Final(error)) => Err(self.poison(&error)),
+        }
+    }
+
+    /// Takes a job that is done from the front, unless it has grown meanwhile.
+    fn protected(&self, job: &ParityJob) {
+        let mut unprotected = self.unprotected.lock();
+        if unprotected.front().is_some_and(|first| first.is_same(job)) {
+            unprotected.pop_front();
+        }
     }
 
     /// Whether there is parity to be written.
-    pub(super) fn has_unprotected(&self) -> bool {
+    pub(crate) fn has_unprotected(&self) -> bool {
         !self.unprotected.lock().is_empty()
     }
 
