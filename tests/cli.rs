@@ -21,6 +21,8 @@ mod processes;
 mod records;
 #[path = "cli/support.rs"]
 mod support;
+#[path = "cli/torture.rs"]
+mod torture;
 #[path = "cli/upkeep.rs"]
 mod upkeep;
 #[path = "cli/verify.rs"]

@@ -52,6 +52,8 @@ fn dispatch(command: &Command, console: &mut Console) -> Outcome {
         Command::Manifest(arguments) => commands::manifest::run(arguments, console),
         Command::Demo(arguments) => commands::demo::run(arguments, console),
         Command::DemoWriter(arguments) => commands::demo::writer::run(arguments),
+        Command::Torture(arguments) => commands::torture::run(arguments, console),
+        Command::TortureChild(arguments) => commands::torture::child::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments, console),
     }
 }

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::{
     backup, bench, compact, completions, count, delete, demo, export, get, keyspaces, load, log,
     manifest, put, repair, repairs, restore, salvage, scan, scrub, segments, snapshot, stat,
-    verify, watch,
+    torture, verify, watch,
 };
 
 const AFTER_HELP: &str = "\
@@ -19,6 +19,7 @@ Exit codes:
   4  any other error
   5  verify: damage, all of which can be mended
   6  verify: damage, and the store can't be opened
+  7  torture: a promise was broken
 
 Keys and values are the bytes of their arguments; with --escaped, \\t \\n \\r \\\\ and \\xHH stand for
 bytes that an argument can't hold. Put -- before keys that begin with a dash.";
@@ -94,6 +95,11 @@ pub enum Command {
     /// What the demo kills
     #[command(hide = true)]
     DemoWriter(demo::writer::Arguments),
+    /// Kill, cut the power, damage, fill the disk and fail its calls for a time; look for anything lost or wrong
+    Torture(torture::Arguments),
+    /// What torture kills
+    #[command(hide = true)]
+    TortureChild(torture::child::Arguments),
     /// Write a completion script for a shell
     Completions(completions::Arguments),
 }

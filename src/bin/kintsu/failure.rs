@@ -22,6 +22,8 @@ pub mod exit {
     pub const MENDABLE: u8 = 5;
     /// `verify`: something on disk is damaged, and the store can't be opened.
     pub const UNOPENABLE: u8 = 6;
+    /// `torture`: a promise was broken.
+    pub const BROKEN: u8 = 7;
 }
 
 /// The result of a command, or of a part of one.
@@ -135,7 +137,8 @@ fn reaction_of(error: &Error) -> &'static str {
     }
 }
 
-fn kind_of(error: &Error) -> &'static str {
+/// The word for an error.
+pub fn kind_of(error: &Error) -> &'static str {
     match error {
         Error::Io { .. } => "io",
         Error::NoSpace { .. } => "no_space",

@@ -24,5 +24,6 @@ pub mod scrub;
 pub mod segments;
 pub mod snapshot;
 pub mod stat;
+pub mod torture;
 pub mod verify;
 pub mod watch;
