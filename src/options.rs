@@ -336,7 +336,8 @@ impl Options {
     }
 
     /// From when on a read, write or sync means that the disk is held up, besides a second for each 16 MiB that it
-    /// moves: it then shows as slow in [`Db::health`](crate::Db::health). Default: 1 s. At least 1 ms.
+    /// moves: it then shows as slow in [`Db::health`](crate::Db::health). Default: 1 s. At least 20 ms:
+    /// reads and writes are timed by a clock that goes by ticks.
     #[must_use]
     pub fn disk_slow_after(mut self, after: Duration) -> Self {
         self.disk_slow_after = after;
@@ -424,7 +425,7 @@ impl Options {
         range("log_retained_bytes_max", retained_max, 0, 1 << 50)?;
         range("log_retained_bytes_min", retained_min, 0, retained_max)?;
         let slow_ms = u64::try_from(self.disk_slow_after.as_millis()).unwrap_or(u64::MAX);
-        range("disk_slow_after (ms)", slow_ms, 1, 3_600_000)?;
+        range("disk_slow_after (ms)", slow_ms, 20, 3_600_000)?;
         if let Some(every) = self.scrub_every {
             range("scrub_every (s)", every.as_secs(), 1, u64::MAX)?;
         }

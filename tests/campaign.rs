@@ -66,6 +66,7 @@ const FAULTS: &[Fault] = &[
     ("campaign_failing_syncs", failing::syncs),
     ("campaign_full_disk", full::fills_up),
     ("campaign_64_mib", large::every_block),
+    ("campaign_log", large::every_block_of_the_log),
 ];
 
 fn main() -> ExitCode {

@@ -12,7 +12,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kintsu::testing::{MemoryVfs, SeededRng, TearUnit};
+use kintsu::testing::{Fault, FaultKind, MemoryVfs, OperationKind, SeededRng, TearUnit};
 use kintsu::{Db, Durability, Error, Job, Options, Parity, RepairOutcome, WriteBatch};
 
 use support::noise::{key, value};
@@ -117,6 +117,36 @@ fn what_can_be_read_of_a_segment_that_can_t_be_opened_is_saved_by_the_next_compa
     db.close().unwrap();
     let db = options(&machine).open().unwrap();
     assert_eq!(refused(&db, |number| Some(value(number))), left);
+}
+
+/// A disk that is full for a while is no reason to give up what can be read.
+#[test]
+fn a_full_disk_costs_nothing_of_a_segment_that_can_t_be_opened() {
+    let machine = filled(9);
+    let name = segments(&machine.memory)[1].clone();
+    let bytes = machine.memory.read_file(path(&name)).unwrap();
+    machine
+        .memory
+        .write_file(path(&name), &bytes[..bytes.len() / 2]);
+    let db = options(&machine).open().unwrap();
+    let first = refused(&db, |number| Some(value(number)));
+    db.put(key(KEYS), "new").unwrap();
+    db.flush().unwrap();
+    let full = Fault::for_good(1, FaultKind::NoSpace).on(".segment");
+    let writes = [OperationKind::Create, OperationKind::Write];
+    machine.faults.inject(full.only(&writes));
+    for _ in 0..12 {
+        assert!(db.compact_range(..).is_err());
+        machine.clock.advance(std::time::Duration::from_secs(60));
+    }
+    assert_eq!(refused(&db, |number| Some(value(number))), first);
+    let kept = machine.memory.file_names(format!("{FOLDER}/quarantine"));
+    assert_eq!(kept, [""; 0]);
+    machine.faults.clear_faults();
+    db.compact_range(..).unwrap();
+    settle(&db);
+    let left = refused(&db, |number| Some(value(number)));
+    assert!(left.is_subset(&first) && left.len() < first.len());
 }
 
 #[test]

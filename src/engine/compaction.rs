@@ -191,7 +191,7 @@ impl Engine {
     }
 
     /// Puts what can be read of broken segments in their place, and fences around the rest, before anything else is put
-    /// there. `false` if there are none. If time and again that fails, they are fenced whole.
+    /// there. `false` if there are none. One that the disk refuses to read time and again is fenced whole.
     fn clear_broken(&self, tree: &Arc<Tree>) -> Result<bool> {
         let broken = || tree.with(|state| state.broken.len());
         let before = broken();
@@ -199,10 +199,7 @@ impl Engine {
             return Ok(false);
         }
         let times = self.compactions.lock().times_failed(tree);
-        match self.rescue_broken(tree) {
-            Err(_) if times + 1 >= FAILURES_MAX => self.fence_broken(tree)?,
-            outcome => outcome?,
-        }
+        self.rescue_broken(tree, times + 1 < FAILURES_MAX)?;
         Ok(broken() < before)
     }
 

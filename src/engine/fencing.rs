@@ -51,7 +51,7 @@ impl Engine {
         let mut lost = Vec::new();
         let keyspaces = self.keyspaces.load_full();
         for tree in keyspaces.trees() {
-            self.fence_broken(tree)?;
+            self.rescue_broken(tree, false)?;
             let accepted = Mutex::new(Vec::new());
             self.change_fences(tree, &|fences| {
                 *accepted.lock() = named(tree, fences);
@@ -257,9 +257,22 @@ impl Engine {
         self.take_out_broken(tree, &|broken| Ok((None, vec![broken.fence.clone()])))
     }
 
-    /// The same, but for what of them can be read block by block.
-    pub(super) fn rescue_broken(&self, tree: &Arc<Tree>) -> Result<()> {
-        self.take_out_broken(tree, &|broken| self.rest_of_wreck(tree, broken))
+    /// The same, but for what of them can be read block by block. One that the disk refuses to read is left as it is
+    /// if that `may_wait`, and is fenced whole if not. All are tried.
+    ///
+    /// # Errors
+    /// The first that one of them met.
+    pub(super) fn rescue_broken(&self, tree: &Arc<Tree>, may_wait: bool) -> Result<()> {
+        self.take_out_broken(tree, &|broken| {
+            let path = self.options.path.join(file_name(broken.meta.number));
+            match self.rest_of_wreck(tree, broken) {
+                // Whatever else fails is no reason to give up what can be read.
+                Err(Error::Io { path: of, .. }) if !may_wait && of == path => {
+                    Ok((None, vec![broken.fence.clone()]))
+                }
+                rest => rest,
+            }
+        })
     }
 
     fn take_out_broken(
@@ -267,13 +280,23 @@ impl Engine {
         tree: &Arc<Tree>,
         rest_of: &dyn Fn(&Broken) -> Result<(Option<SegmentMeta>, Vec<Fence>)>,
     ) -> Result<()> {
+        let mut outcome = Ok(());
         for broken in tree.with(|state| state.broken.clone()) {
-            let path = self.options.path.join(file_name(broken.meta.number));
-            let is_kept = self.set_aside(&path, KEPT_MAX);
-            let (rest, fences) = rest_of(&broken)?;
-            if !self.publish_fences(tree, broken.level, broken.meta.number, rest, &fences)? {
-                continue;
-            }
+            outcome = outcome.and(self.take_out(tree, &broken, rest_of));
+        }
+        outcome
+    }
+
+    fn take_out(
+        &self,
+        tree: &Arc<Tree>,
+        broken: &Broken,
+        rest_of: &dyn Fn(&Broken) -> Result<(Option<SegmentMeta>, Vec<Fence>)>,
+    ) -> Result<()> {
+        let (rest, fences) = rest_of(broken)?;
+        let path = self.options.path.join(file_name(broken.meta.number));
+        let is_kept = self.set_aside(&path, KEPT_MAX);
+        if self.publish_fences(tree, broken.level, broken.meta.number, rest, &fences)? {
             match is_kept {
                 true => self.discard([&broken.meta].into_iter()),
                 false => self.move_aside(&path),

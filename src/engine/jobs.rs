@@ -12,7 +12,6 @@ use crate::environment::give_way;
 use crate::error::{Error, Result};
 use crate::operator::panic_message;
 use crate::options::Background;
-use crate::types::Parity;
 
 /// A kind of background work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +53,9 @@ impl Job {
 
 /// How long a job that failed waits before it looks again without being asked.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How many log files may be held open for a thread that gets no time.
+const HELD_FOR_PARITY_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 struct State {
@@ -279,9 +281,8 @@ impl Engine {
         if self.options.scrub_every.is_some() {
             self.start_thread("kintsu-scrub", Self::scrub_loop)?;
         }
-        if self.options.parity != Parity::Off {
-            self.start_thread("kintsu-parity", Self::parity_loop)?;
-        }
+        // Log files from before may have parity, whatever is wanted now.
+        self.start_thread("kintsu-parity", Self::parity_loop)?;
         self.start_thread("kintsu-log", Self::log_loop)
     }
 
@@ -394,6 +395,10 @@ impl Engine {
             let _ = self.step_log(|| self.log.write_identifiers());
             if self.log.has_unprotected() {
                 self.signals.wake_parity();
+            }
+            if self.log.held_for_parity() > HELD_FOR_PARITY_MAX {
+                // Each holds file handles.
+                let _ = self.step_log(|| self.log.step_parity());
             }
             let _ = self.step(Job::PrepareLog);
         }

@@ -224,7 +224,7 @@ impl Plan {
             engine.fence_segment(meta.number, meta.file_id, false)?;
         }
         for tree in engine.keyspaces.load_full().trees() {
-            engine.rescue_broken(tree)?;
+            engine.rescue_broken(tree, false)?;
         }
         engine.accept_losses()?;
         engine.flush_beyond(self.last_lost)?;

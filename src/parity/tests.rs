@@ -165,6 +165,20 @@ fn any_one_block_heals_unreadable_zeroed_or_garbled() {
     }
 }
 
+#[test]
+fn units_that_were_written_in_each_other_s_place_heal() {
+    for level in LEVELS {
+        let content = content(100 * UNIT_BYTES, 11);
+        let file = protected(level, &content);
+        let mut swapped = file.clone();
+        let (first, second) = swapped.split_at_mut(7 * UNIT_BYTES);
+        first[..UNIT_BYTES].swap_with_slice(&mut second[..UNIT_BYTES]);
+        let healed = heal_all(&swapped, level, content.len()).unwrap();
+        assert!(healed.bytes == content);
+        assert_eq!(healed.units, [0, 7 * UNIT]);
+    }
+}
+
 /// The run that the documentation promises for a file of so much content.
 fn run_bytes(geometry: &Geometry) -> u64 {
     let units = geometry.content_units().min(GROUP_UNITS);

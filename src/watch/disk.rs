@@ -75,7 +75,7 @@ impl WatchedVfs {
 
 impl Watcher {
     fn failed(&self, path: &Path, error: &io::Error) {
-        if is_the_disk_s(error.kind()) {
+        if is_the_disk_s(error.kind()) && !is_out_of_handles(error) {
             self.watch.failed(self.clock.elapsed(), path, error);
         }
     }
@@ -118,7 +118,7 @@ impl Watcher {
         let now = self.clock.elapsed();
         let taken = now.saturating_sub(started);
         self.watch
-            .sync_ends(waiting, taken, bytes <= SMALL_SYNC_BYTES);
+            .sync_ends(waiting, now, taken, bytes <= SMALL_SYNC_BYTES);
         if taken >= allowed {
             self.watch.was_slow(now, path, taken);
         }
@@ -127,6 +127,11 @@ impl Watcher {
         }
         outcome
     }
+}
+
+/// Whether the process, or the machine, has too many files open: `ENFILE` and `EMFILE` have no kind of their own.
+fn is_out_of_handles(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// Whether an error speaks of the disk, and not of what it was asked for. A full disk isn't a bad one.

@@ -27,8 +27,8 @@ pub enum DiskState {
     #[default]
     Well,
     /// In the last ten minutes it has held up a call for longer than
-    /// [`Options::disk_slow_after`](crate::Options::disk_slow_after), or holds one up now; or the median of the last 64
-    /// syncs is 8 times the best of any 64 before, and at least a tenth of that time.
+    /// [`Options::disk_slow_after`](crate::Options::disk_slow_after), or holds one up now; or the median of 64 small
+    /// syncs that ended in that time is 8 times the best of any 64 before, and at least a tenth of it.
     Slow,
     /// In the last ten minutes a call has failed, for a reason that isn't in what was asked for. No room is none.
     Erring,
@@ -53,7 +53,7 @@ pub struct DiskHealth {
     pub state: DiskState,
     /// Every sync, of files and of the folder.
     pub syncs: Latencies,
-    /// The median of the last 64 syncs of at most 1 MiB, in microseconds; 0 before there were so many.
+    /// The median of the last whole 64 syncs of at most 1 MiB, in microseconds; 0 before there were so many.
     pub recent_sync_us: u64,
     /// The lowest such median, in microseconds.
     pub best_sync_us: u64,
@@ -92,6 +92,7 @@ struct Seen {
     gathered_us: Vec<u64>,
     recent_us: u64,
     best_us: u64,
+    last_median: Option<Duration>,
     slow_calls: u64,
     slowest: Duration,
     last_slow: Option<Duration>,
@@ -108,12 +109,18 @@ impl DiskWatch {
         Waiting(id)
     }
 
-    pub(super) fn sync_ends(&self, waiting: Waiting, taken: Duration, is_small: bool) {
+    pub(super) fn sync_ends(
+        &self,
+        waiting: Waiting,
+        now: Duration,
+        taken: Duration,
+        is_small: bool,
+    ) {
         self.syncs.add(taken);
         let mut seen = self.seen.lock();
         seen.waiting.remove(&waiting.0);
         if is_small {
-            seen.compare(micros(taken));
+            seen.compare(now, micros(taken));
         }
     }
 
@@ -139,9 +146,10 @@ impl DiskWatch {
         let oldest = seen.waiting.values().map(|(began, _)| since(*began)).max();
         let (last_error_at, last_error) = seen.last_error.clone().unzip();
         let is_recent = |then: Option<Duration>| then.is_some_and(|then| since(then) <= RECENT);
+        let has_slowed = is_recent(seen.last_median) && seen.has_slowed(slow_after);
         let state = if is_recent(last_error_at) {
             DiskState::Erring
-        } else if is_recent(seen.last_slow) || seen.is_held_up(now) || seen.has_slowed(slow_after) {
+        } else if is_recent(seen.last_slow) || seen.is_held_up(now) || has_slowed {
             DiskState::Slow
         } else {
             DiskState::Well
@@ -162,7 +170,7 @@ impl DiskWatch {
 }
 
 impl Seen {
-    fn compare(&mut self, us: u64) {
+    fn compare(&mut self, now: Duration, us: u64) {
         self.gathered_us.push(us);
         if self.gathered_us.len() < SYNCS_COMPARED {
             return;
@@ -171,6 +179,7 @@ impl Seen {
         let middle = self.gathered_us.get(SYNCS_COMPARED / 2);
         self.recent_us = middle.copied().unwrap_or_default();
         self.gathered_us.clear();
+        self.last_median = Some(now);
         self.best_us = match self.best_us {
             0 => self.recent_us,
             best => best.min(self.recent_us),

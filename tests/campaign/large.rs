@@ -1,5 +1,5 @@
-//! One bad block of 4 KiB anywhere in a store of 64 MiB: what lies there is read, and the file is made as it
-//! was.
+//! One bad block of 4 KiB anywhere in a store of 64 MiB, and anywhere in the sealed files of a log of 16 MiB and their
+//! parity: what lies there is read, and the file is made as it was.
 
 use kintsu::testing::SeededRng;
 use kintsu::{Db, Job, Options, Parity};
@@ -112,6 +112,89 @@ pub fn every_block(plan: &Plan) -> Table {
             );
             read(&db, block * KEYS / total, &mut rng);
             Some(Played::new("segment", Verdict::Repaired).must_be_right())
+        },
+    )
+}
+
+/// Bytes of values in the log.
+const LOG_BYTES: u64 = 16 << 20;
+const LOG_KEYS: u64 = LOG_BYTES / VALUE_BYTES;
+
+/// Everything is in the log, whose files are sealed and have their parity.
+fn log_options(machine: &Machine) -> Options {
+    options(machine)
+        .write_buffer_bytes(64 << 20)
+        .log_file_bytes(2 << 20)
+}
+
+fn logged() -> Machine {
+    let machine = Machine::new(16);
+    let db = log_options(&machine).open().unwrap();
+    for number in 0..LOG_KEYS {
+        db.put(key(number), long_value(number)).unwrap();
+        if number % 100 == 0 {
+            while db.step(Job::SyncIdentifiers).unwrap() {}
+        }
+    }
+    db.close().unwrap();
+    machine
+}
+
+pub fn every_block_of_the_log(plan: &Plan) -> Table {
+    let machine = logged();
+    let is_log = |path: &str| path.ends_with(".log") || path.ends_with(".parity");
+    let files: Vec<File> = files_in(&machine.memory, FOLDER);
+    let files: Vec<File> = files.into_iter().filter(|(path, _)| is_log(path)).collect();
+    let blocks = |file: &File| (file.1.len() as u64).div_ceil(4096);
+    let total: u64 = files.iter().map(blocks).sum();
+    assert!(
+        files.len() > 16 && total * 4096 > LOG_BYTES,
+        "{total} blocks"
+    );
+    let every = plan.pick(331, 1);
+    plan.play(
+        "one bad block of 4 KiB in a log of 16 MiB",
+        "large log",
+        total.div_ceil(every),
+        |n| {
+            let mut block = n * every + plan.seed * 31 % every;
+            let found = files.iter().find(|file| {
+                let is_here = block < blocks(file);
+                block -= if is_here { 0 } else { blocks(file) };
+                is_here
+            });
+            let (path, whole) = found?;
+            let machine = machine.rebooted(machine.memory.fork());
+            let start = block * 4096;
+            let bytes = (whole.len() as u64 - start).min(4096) as usize;
+            let bad = vec![0xa5; bytes];
+            assert!(machine.memory.overwrite(path, start, bad));
+            let mut rng = SeededRng::new(plan.seed + n);
+            let db = log_options(&machine).open().expect("the open");
+            let read = |rng: &mut SeededRng| {
+                for _ in 0..40 {
+                    let number = rng.below(LOG_KEYS);
+                    let found = db.get(key(number)).unwrap();
+                    assert!(found.as_deref() == Some(&long_value(number)), "{number}");
+                }
+                assert!(db.get(key(LOG_KEYS)).unwrap().is_none());
+                assert_eq!(db.statistics().last_index.0, LOG_KEYS);
+            };
+            read(&mut rng);
+            let is_whole = || machine.memory.read_file(path).as_ref() == Some(whole);
+            while db.step(Job::Mend).expect("mending") {}
+            if !is_whole() {
+                let report = db.scrub().expect("the scrubber");
+                assert_eq!(report.lost, 0, "{report:?}");
+            }
+            assert!(is_whole(), "{path} at {start} isn't mended");
+            read(&mut rng);
+            let kind = if path.ends_with(".log") {
+                "log"
+            } else {
+                "log parity"
+            };
+            Some(Played::new(kind, Verdict::Repaired).must_be_right())
         },
     )
 }

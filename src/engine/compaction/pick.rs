@@ -50,6 +50,10 @@ impl Engine {
                 continue;
             }
             let state = tree.load();
+            if !state.broken.is_empty() && compactions.is_busy(tree) {
+                // Somebody is saving what can be read of them.
+                continue;
+            }
             let choice = Choice {
                 engine: self,
                 tree,

@@ -110,7 +110,7 @@ impl Log {
     }
 
     /// How many files, or parts of one, are held open until they have their parity.
-    pub(super) fn held_for_parity(&self) -> usize {
+    pub(crate) fn held_for_parity(&self) -> usize {
         let unprotected = self.unprotected.lock();
         let own = unprotected.iter();
         own.filter(|job| job.is_own()).count()

@@ -21,7 +21,7 @@ mod sync;
 use std::collections::VecDeque;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,19 +94,24 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Outcome {
     let played = play_rounds(arguments, console, &folder, &mut report, &mut live);
     live.finish();
     report.time = console.elapsed();
-    if let Err(failure) = &played {
+    report.broke_off = played.is_err();
+    drop(std::panic::take_hook());
+    if played.is_err() {
         let path = folder.path().display();
         console.note(
             "note",
             &format!("the campaign can't go on; everything is kept in {path}"),
         );
-        console.fail(failure);
     }
-    tell(arguments, console, &report)?;
-    played?;
+    let told = tell(arguments, console, &report);
     if !report.findings.is_empty() {
+        // That counts more than a report that can't be written.
+        if let Err(failure) = &told {
+            console.fail(failure);
+        }
         return Err(Failure::Told(exit::BROKEN));
     }
+    played.and(told)?;
     folder.tidy()
 }
 
@@ -219,7 +224,7 @@ impl Campaign<'_> {
                 kept: path.display().to_string(),
                 repeat: format!(
                     "kintsu torture {} --seed {} --only {} --round {number}",
-                    self.arguments.folder.display(),
+                    another(&self.arguments.folder),
                     self.report.seed,
                     kind.word()
                 ),
@@ -231,6 +236,16 @@ impl Campaign<'_> {
             Err(End::Broken(_)) => Ok(Played::Broken),
             Err(End::Failed(failure)) => Err(failure),
         }
+    }
+}
+
+/// Another folder beside this one, as a shell takes it: in this one the evidence is kept.
+fn another(folder: &Path) -> String {
+    let path = format!("{}-again", folder.display());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    match path.bytes().all(is_plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', r"'\''")),
     }
 }
 

@@ -136,8 +136,12 @@ fn write_and_kill(round: &mut Round, path: &Path, model: &Model) -> Step<Bounds>
         under: &[],
     })?;
     let time = Duration::from_millis(round.rng.between(200, 900));
-    worker.watch(model.plan(), &done, time)?;
-    worker.end()?;
+    let was_killed = worker.watch(model.plan(), &done, time)?;
+    let (said, status, _) = worker.end()?;
+    if !was_killed || said.refused.is_some() || !said.failed.is_empty() {
+        let what = format!("the writer ended by itself ({status}): {said:?}");
+        return Err(Broken::Unexpected(what).into());
+    }
     let acknowledged = done.acknowledged();
     for (now, before) in acknowledged.iter().zip(&from) {
         round.counts.acknowledged += now - before;
@@ -251,7 +255,8 @@ fn settle(round: &mut Round, case: &Case, outcome: Step<bool>) -> Step {
 
 /// Damages a file. Nothing if there was nothing to change.
 fn damage(round: &mut Round, store: &Path, how: &[How], was_killed: bool) -> Step<Option<Case>> {
-    let paths = files::all(store)?;
+    let mut paths = files::all(store)?;
+    paths.retain(|path| path.extension().is_none_or(|found| found != "tmp"));
     let rng = &mut round.rng;
     // As many of each kind, however many files it has.
     let mut kinds: Vec<&str> = paths.iter().map(|path| kind(path)).collect();
@@ -271,11 +276,18 @@ fn damage(round: &mut Round, store: &Path, how: &[How], was_killed: bool) -> Ste
     };
     let path = path.to_path_buf();
     let failed = |error: io::Error| Failure::file("damage", &path, &error);
-    let before = std::fs::read(&path).map_err(failed)?;
+    let before = match std::fs::read(&path) {
+        // An open store removes what it no longer needs.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(failed)?,
+    };
     let Some((offset, after)) = change(rng, *how, &before) else {
         return Ok(None);
     };
-    let changed = write_changed(&path, &before, &after).map_err(failed)?;
+    let changed = match write_changed(&path, &before, &after) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        changed => changed.map_err(failed)?,
+    };
     if changed == 0 {
         return Ok(None);
     }

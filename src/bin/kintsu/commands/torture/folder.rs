@@ -21,6 +21,12 @@ pub struct Folder {
     _lock: Box<dyn Lock>,
 }
 
+/// Whether the file that says so was written by a torture, and not by somebody who likes its name.
+fn is_ours(marker: &Path) -> bool {
+    let is_file = fs::symlink_metadata(marker).is_ok_and(|found| found.is_file());
+    is_file && fs::read(marker).is_ok_and(|text| text == MARKER_TEXT.as_bytes())
+}
+
 impl Folder {
     /// Takes a folder that is missing, empty, or left by an earlier campaign, whose rounds go.
     pub fn take(path: &Path) -> Outcome<Self> {
@@ -32,8 +38,9 @@ impl Folder {
                 .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
                 .collect::<io::Result<_>>()
                 .map_err(failed)?;
-            let is_ours = names.iter().any(|name| name == MARKER);
-            let foreign = |name: &&String| *name != MARKER && !(is_ours && name.starts_with(ROUND));
+            let is_ours = is_ours(&path.join(MARKER));
+            let is_own = |name: &String| is_ours && (name == MARKER || name.starts_with(ROUND));
+            let foreign = |name: &&String| !is_own(name);
             if let Some(foreign) = names.iter().find(foreign) {
                 return Err(Failure::Usage(format!(
                     "{} isn't empty ({foreign}): torture takes a folder that is missing, empty, or left by an \

@@ -188,6 +188,16 @@ fn fill(round: &mut Round, plan: Plan, size: u64) -> Step {
         }
         store => expect("creating a store", store)?,
     };
+    fill_store(round, store, plan, &path, &ballast).map_err(|end| match end {
+        // Here it is no answer: a full disk only refuses writes, and then there is room.
+        End::Failed(Failure::Store(error @ Error::NoSpace { .. })) => End::Broken(
+            Broken::Unexpected(format!("of a disk that was full: {error}")),
+        ),
+        end => end,
+    })
+}
+
+fn fill_store(round: &mut Round, store: Store, plan: Plan, path: &Path, ballast: &Path) -> Step {
     let done = Done::default();
     let errors = write_all(&store, &plan, &done, &|_, _| true);
     round.counts.disks_full += 1;
@@ -207,28 +217,17 @@ fn fill(round: &mut Round, plan: Plan, size: u64) -> Step {
     // Full: reads go on, also in a store that is opened with no byte free.
     round.check(&store, &base, &bounds, None)?;
     drop(store);
-    let store = expect("opening on a full disk", Store::open(options(&path)))?;
+    let store = expect("opening on a full disk", Store::open(options(path)))?;
     let low = done.process();
     let checked = round.check(&store, &base, &Bounds { low, ..bounds }, None)?;
     // With room again writes go on.
-    fs::remove_file(&ballast).map_err(|error| Failure::file("remove", &ballast, &error))?;
+    fs::remove_file(ballast).map_err(|error| Failure::file("remove", ballast, &error))?;
     let mut model = base;
     model.advance(&checked.positions);
-    let resumed = resume(round, &store, &model)?;
+    let resumed = round.write_on(&store, &model, 50)?;
     let Store { db, second } = store;
     drop(second);
     expect("closing", db.close())?;
-    round.recover(&path, &model, &Bounds::exactly(resumed))?;
+    round.recover(path, &model, &Bounds::exactly(resumed))?;
     Ok(())
-}
-
-/// Writes on once there is room.
-fn resume(round: &mut Round, store: &Store, model: &Model) -> Step<super::plan::Each<u64>> {
-    round.write_on(store, model, 50).map_err(|end| match end {
-        // No more than an error of its own could say: there is room now.
-        End::Failed(Failure::Store(error @ Error::NoSpace { .. })) => {
-            End::Broken(Broken::Unexpected(format!("with room again: {error}")))
-        }
-        end => end,
-    })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kintsu::testing::MemoryVfs;
 use kintsu::vfs::{Access, DirEntry, DiskVfs, File, FileSystem, Lock, Vfs};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::failure::{Failure, Outcome};
 
@@ -55,7 +55,11 @@ impl Vfs for MirrorVfs {
             return Ok(disk);
         }
         let memory = self.memory.open(path, access)?;
-        Ok(Arc::new(MirrorFile { disk, memory }))
+        Ok(Arc::new(MirrorFile {
+            disk,
+            memory,
+            turn: RwLock::new(()),
+        }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -83,10 +87,10 @@ impl Vfs for MirrorVfs {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        // What is renamed meanwhile isn't covered; the real sync may take its time.
-        let before = self.memory.clone();
+        // What is renamed meanwhile isn't covered by a sync, so nothing is.
+        let _names = self.names.lock();
         DiskVfs.sync_dir(path)?;
-        before.sync_dir(path)
+        self.memory.sync_dir(path)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
@@ -106,6 +110,8 @@ impl Vfs for MirrorVfs {
 struct MirrorFile {
     disk: Arc<dyn File>,
     memory: Arc<dyn File>,
+    /// Held by a sync alone: what is written meanwhile isn't covered by it.
+    turn: RwLock<()>,
 }
 
 impl File for MirrorFile {
@@ -114,11 +120,13 @@ impl File for MirrorFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let _turn = self.turn.read();
         self.disk.write_at(bytes, offset)?;
         self.memory.write_at(bytes, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let _turn = self.turn.write();
         self.disk.sync_data()?;
         self.memory.sync_data()
     }

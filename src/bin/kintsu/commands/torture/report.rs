@@ -40,6 +40,8 @@ pub struct Report {
     pub skipped: Vec<String>,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Whether it couldn't go on.
+    pub broke_off: bool,
 }
 
 impl Report {
@@ -131,9 +133,14 @@ impl Report {
                 finding.repeat,
             ));
         }
-        let verdict = match self.findings.is_empty() {
-            true => "Every promise was kept.",
-            false => "A promise was broken.",
+        let verdict = if !self.findings.is_empty() {
+            "A promise was broken."
+        } else if self.broke_off {
+            "The campaign broke off."
+        } else if self.total().rounds == 0 {
+            "Nothing was tested."
+        } else {
+            "Every promise was kept."
         };
         out.push_str(&format!("\n{verdict}\n"));
         out
@@ -155,7 +162,8 @@ impl Report {
             })
         };
         json!({
-            "held": self.findings.is_empty(),
+            "held": self.findings.is_empty() && !self.broke_off && self.total().rounds > 0,
+            "broke_off": self.broke_off,
             "seed": self.seed,
             "seconds": self.time.as_secs_f64(),
             "total": self.total().to_json(),

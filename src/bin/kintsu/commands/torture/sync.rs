@@ -201,7 +201,9 @@ fn by_the_kernel(round: &mut Round) -> Step {
     let call = round.rng.pick(&CALLS).copied().unwrap_or("fdatasync");
     // Each thread has a count of its own.
     let most = if call.starts_with('p') { 80 } else { 30 };
-    let at = round.rng.between(1, most);
+    // Before its `main` the loader reads as well.
+    let before = if call == "pread64" { 24 } else { 0 };
+    let at = before + round.rng.between(1, most);
     let once = call == "pread64" || round.rng.one_in(2);
     let when = if once {
         at.to_string()
