@@ -51,6 +51,14 @@ impl Mendings {
         }
     }
 
+    /// Wakes whoever writes files anew if this one waited until it is no longer appended to.
+    pub fn sealed(&self, number: LogNumber) {
+        let waits = self.waiting.lock().contains_key(&number);
+        if let Some(wake) = self.wake.get().filter(|_| waits) {
+            wake();
+        }
+    }
+
     /// Units that were put together again, each counted once until its file is written anew.
     pub fn units(&self) -> u64 {
         self.units.load(Ordering::Relaxed)

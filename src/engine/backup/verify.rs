@@ -123,8 +123,9 @@ fn verify_archive(
         };
         report.records += found.records;
         report.bytes += found.bytes;
-        // (Where its log is damaged, that says what is lost.)
-        if found.damage.is_empty() && !spare.contains(&number) {
+        // (Where records are damaged, that says what is lost; what parity has made up for is none of them.)
+        let has_lost = found.damage.iter().any(|damage| damage.lsns.is_some());
+        if !has_lost && !spare.contains(&number) {
             let lost = lost_records(repository, &described, &log, is_newest)?;
             report.damage.extend(lost);
         }

@@ -316,6 +316,8 @@ impl Log {
                     file.end = end;
                 }
             }
+            drop(view);
+            self.mendings.sealed(number);
         }
         finished.map_err(|e| self.poison(&e))
     }

@@ -249,6 +249,9 @@ impl Log {
             registry.removed(&log_numbers(&paths))?;
         }
         self.forget(&numbers, &paths, durable);
+        numbers
+            .iter()
+            .for_each(|&number| self.mendings.forget(number));
         self.remove_all(&paths)?;
         self.view.lock().void.retain(|path| !paths.contains(path));
         Ok(numbers.len() as u64)
