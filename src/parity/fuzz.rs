@@ -35,13 +35,13 @@ pub fn parity_heal(data: &[u8]) {
 /// How many bytes there are: mostly a few units, sometimes most of a group, now and then several groups.
 fn content_bytes(input: &mut Input<'_>) -> usize {
     let kind = input.u8();
-    let units = match kind % 16 {
-        0..10 => input.place(12),
-        10..14 => input.place(70),
-        14 => 254 + input.place(5),
+    let units = match kind % 32 {
+        0..24 => input.place(12),
+        24..30 => input.place(70),
+        30 => 254 + input.place(5),
         _ => 256 + input.place(40),
     };
-    let rest = match kind / 16 % 4 {
+    let rest = match kind / 64 {
         0 => 0,
         1 => 1,
         2 => UNIT_BYTES - 1,

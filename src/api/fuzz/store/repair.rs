@@ -43,6 +43,7 @@ fn copy(damaged: &Damaged) {
     let listed = salvage_list(damaged.options());
     let other = MemoryVfs::new();
     let to = damaged.options_on(&other).rebased(SAVED.as_ref());
+    let to = to.create_if_missing(true);
     let report = match salvage(damaged.options(), to.clone()) {
         Ok(report) => report,
         Err(error) => return no_copy(damaged, &error),
@@ -86,8 +87,21 @@ fn mend(damaged: &mut Damaged, listed: Option<&RepairReport>) {
         return;
     }
     check_evidence(damaged, &before, &report);
-    let db = damaged.open().expect("it opened for the repair");
-    damaged.model.reopened(db.last_index().0);
+    let db = damaged.options().open();
+    let db = db.expect("it opened for the repair");
+    // A log that was renewed ends with a record of the repair's own.
+    let last = db.last_index().0;
+    assert!(
+        damaged.floor() <= last,
+        "{last} is left of {:?}",
+        damaged.floor()
+    );
+    if damaged.may_lose_end() {
+        if let Err(error) = damaged.nothing_invented(&db) {
+            damaged.excuse(&error, "a walk");
+        }
+        return close(damaged, db);
+    }
     let refused = damaged.read(&db, &damaged.model.now());
     if report.severity_before <= Severity::Mendable {
         assert_eq!(report.severity, Severity::Whole, "{report:?}");
