@@ -3,7 +3,7 @@
 use super::{Damaged, sample};
 use crate::api::Db;
 use crate::api::fuzz::model::{Change, Record};
-use crate::api::fuzz::{KEYS, key_of, value};
+use crate::api::fuzz::{KEYS, OTHER, key_of, value};
 use crate::engine::{Job, Severity, verify};
 use crate::error::Result;
 use crate::testing::Input;
@@ -121,11 +121,7 @@ fn write(damaged: &mut Damaged, db: &Db, input: &mut Input<'_>, number: u64) -> 
         value: (what & 6 != 0).then(|| value(number, bytes)),
     };
     let in_other = change.in_other;
-    let keyspace = db.keyspace(if in_other {
-        super::super::OTHER
-    } else {
-        "default"
-    })?;
+    let keyspace = db.keyspace(if in_other { OTHER } else { "default" })?;
     let changes = vec![change.clone()];
     db.write_with(sample::batch(db, &changes), Durability::Disk)?;
     damaged

@@ -30,10 +30,10 @@ pub fn store_repair(data: &[u8]) {
     copy(&damaged);
     assert!(before == damaged.files(), "a salvage has written");
     let what = input.u8();
-    if what % 4 != 0 {
+    if what & 3 != 0 {
         mend(&mut damaged, listed.as_ref().ok());
     }
-    if what % 4 != 1 {
+    if what & 3 != 1 {
         accept(&mut damaged);
     }
 }
