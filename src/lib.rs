@@ -52,8 +52,10 @@ pub use watch::{DiskHealth, DiskState, Latencies};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::api::fuzz::engine_ops;
+    pub use crate::api::fuzz::{engine_ops, store_damage, store_repair};
+    pub use crate::journal::fuzz::journal_reader;
     pub use crate::manifest::fuzz::manifest_reader;
+    pub use crate::parity::fuzz::parity_heal;
     pub use crate::segment::fuzz::segment_reader;
     pub use crate::snapshot::fuzz::snapshot_files;
     pub use crate::wal::fuzz::wal_recovery;

@@ -1,4 +1,4 @@
-//! The five fuzz targets on every seed of their corpus, on changed seeds, and on random bytes: so that
+//! The fuzz targets on every seed of their corpus, on changed seeds, and on random bytes: so that
 //! every test run goes through what the fuzzers go through, if only for a moment.
 //!
 //! `KINTSU_SEED=…` runs one of the made-up inputs alone; `KINTSU_CAMPAIGN_SCALE=…` makes so many times
@@ -8,7 +8,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kintsu::fuzzing::{engine_ops, manifest_reader, segment_reader, snapshot_files, wal_recovery};
+use kintsu::fuzzing::{
+    engine_ops, journal_reader, manifest_reader, parity_heal, segment_reader, snapshot_files,
+    store_damage, store_repair, wal_recovery,
+};
 use kintsu::testing::SeededRng;
 
 fn environment(name: &str) -> Option<u64> {
@@ -116,4 +119,24 @@ fn snapshot_files_holds() {
 #[test]
 fn engine_ops_holds() {
     campaign("engine_ops", engine_ops, 1_500);
+}
+
+#[test]
+fn parity_heal_holds() {
+    campaign("parity_heal", parity_heal, 1_000);
+}
+
+#[test]
+fn journal_reader_holds() {
+    campaign("journal_reader", journal_reader, 4_000);
+}
+
+#[test]
+fn store_damage_holds() {
+    campaign("store_damage", store_damage, 400);
+}
+
+#[test]
+fn store_repair_holds() {
+    campaign("store_repair", store_repair, 200);
 }

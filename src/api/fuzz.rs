@@ -9,6 +9,9 @@
 mod check;
 mod model;
 mod run;
+mod store;
+
+pub use store::{store_damage, store_repair};
 
 use std::sync::Arc;
 use std::time::Duration;

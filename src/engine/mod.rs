@@ -20,6 +20,8 @@ mod fencing;
 mod flush;
 mod folder;
 mod follow;
+#[cfg(feature = "testing")]
+mod fuzz;
 mod generation;
 mod health;
 mod hiding;

@@ -5,6 +5,8 @@
 //! counted. Format and reasons: `docs/mending.md`.
 
 mod file;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod line;
 mod progress;
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //! [`Units`].
 
 mod encoder;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod geometry;
 mod heal;
 mod slot;
