@@ -75,7 +75,7 @@ impl Clock for SystemClock {
         self.start.elapsed()
     }
 
-    /// The kernel's clock of the last tick: no look at the hardware, some 5 ns.
+    /// The kernel's clock of the last tick: no look at the hardware.
     #[cfg(target_os = "linux")]
     fn elapsed_coarse(&self) -> Duration {
         use rustix::time::{ClockId, clock_gettime};

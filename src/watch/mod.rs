@@ -4,7 +4,7 @@
 //! et al., "Fail-Slow at Scale", FAST 2018). [`WatchedVfs`] passes every call on, and notes; [`DiskWatch::health`] says
 //! what follows from the notes of the last ten minutes.
 //!
-//! What it costs: two readings of the coarse clock a read or a write (some 10 ns), and two of the exact one a sync.
+//! What it costs: two readings of the coarse clock a read or a write, and two of the exact one a sync.
 
 mod disk;
 mod latencies;
